@@ -1,0 +1,168 @@
+import type { MaybeLater, States } from "../evaluation/evaluator.ts";
+import type { KillSet } from "../evaluation/kill-set.ts";
+import type { FlagState, Found, Override, Overrides } from "../evaluation/state.ts";
+import { isOlder, type Stamp } from "../evaluation/version.ts";
+import type { Changes, FlagStore } from "../store/flag-store.ts";
+import type { Clock } from "../system/clock.ts";
+import { type Entry, FreshCache } from "./fresh-cache.ts";
+import { createEntityMemory, createFlagMemory, type Memory } from "./memory.ts";
+
+/** What the daemon remembers at two levels, as the metrics name them. */
+export type CacheTier = "flags" | "overrides";
+
+export interface CachedStatesOptions {
+  readonly store: Pick<FlagStore, "flagStates" | "overrides">;
+  /** Whether the store is known to be away, so that asking is of no use. */
+  readonly isCut: () => boolean;
+  /** The stamp of the kill set in force. */
+  readonly floor: () => Stamp | undefined;
+  /** Whether the descriptors define this flag: then it is never forgotten. */
+  readonly isDefined: (flagId: string) => boolean;
+  readonly flagTtlMs: number;
+  readonly overrideTtlMs: number;
+  readonly negativeTtlMs: number;
+  readonly overrideEntriesMax: number;
+  /** Share of a TTL, 0 to 1. */
+  readonly jitter: number;
+  readonly clock: Pick<Clock, "now">;
+  readonly random: () => number;
+  readonly onFlagRows: (rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp) => void;
+  readonly onOverrideRows: (rows: Iterable<Override>, stamp: Stamp) => void;
+  readonly onLookUp: (tier: CacheTier, hit: boolean) => void;
+}
+
+/** Flags that are not defined and still remembered, so that made-up ids cost bounded memory. */
+const UNDEFINED_FLAGS_MAX = 10_000;
+
+/** Answers the evaluator from memory, and from the store when memory is too old. */
+export class CachedStates implements States {
+  readonly #flags: FreshCache<FlagState>;
+  readonly #overrides: FreshCache<Overrides>;
+  readonly #flagMemory: Memory<Entry<FlagState>>;
+
+  constructor(options: CachedStatesOptions) {
+    const { store, isCut, floor, isDefined, negativeTtlMs, jitter, clock, random, onLookUp } = options;
+    const common = { negativeTtlMs, jitter, clock, random, isCut, floor };
+    this.#flagMemory = createFlagMemory<Entry<FlagState>>(isDefined, UNDEFINED_FLAGS_MAX);
+    this.#flags = new FreshCache<FlagState>({
+      ...common,
+      ttlMs: options.flagTtlMs,
+      isRefreshedAhead: isDefined,
+      memory: this.#flagMemory,
+      fetch: (flagIds) => store.flagStates(flagIds),
+      onAnswer: (flagIds, { value }, stamp) =>
+        options.onFlagRows(new Map(flagIds.map((flagId) => [flagId, value.get(flagId)])), stamp),
+      onHit: () => onLookUp("flags", true),
+      onMiss: () => onLookUp("flags", false),
+    });
+    this.#overrides = new FreshCache<Overrides>({
+      ...common,
+      ttlMs: options.overrideTtlMs,
+      memory: createEntityMemory<Entry<Overrides>>(options.overrideEntriesMax),
+      fetch: (entityIds) => store.overrides(entityIds),
+      onAnswer: (entityIds, { value }, stamp) =>
+        options.onOverrideRows(
+          entityIds.flatMap((entityId) => [...(value.get(entityId)?.values() ?? [])]),
+          stamp,
+        ),
+      onHit: () => onLookUp("overrides", true),
+      onMiss: () => onLookUp("overrides", false),
+    });
+  }
+
+  flagState(flagId: string): MaybeLater<Found<FlagState>> {
+    return this.#flags.read(flagId);
+  }
+
+  flagStates(flagIds: readonly string[]): MaybeLater<readonly Found<FlagState>[]> {
+    return this.#flags.readMany(flagIds);
+  }
+
+  overrides(entityId: string): MaybeLater<Found<Overrides>> {
+    return this.#overrides.read(entityId);
+  }
+
+  /** Asks for these flags now, in one batch. False if the store failed. */
+  loadFlags(flagIds: readonly string[]): Promise<boolean> {
+    return flagIds.length === 0 ? Promise.resolve(true) : this.#flags.load(flagIds);
+  }
+
+  /** Whether something is known about each of these flags, be it that the store holds no row. */
+  knowsFlags(flagIds: readonly string[]): boolean {
+    return flagIds.every((flagId) => this.#flags.peek(flagId) !== undefined);
+  }
+
+  /** Flags in memory that the store holds a row for. */
+  get flagCount(): number {
+    let count = 0;
+    for (const flagId of this.#flags.keys()) if (this.#flags.peek(flagId)?.value !== undefined) count += 1;
+    return count;
+  }
+
+  /** Entities in memory, those without overrides counted. */
+  get entityCount(): number {
+    return this.#overrides.size;
+  }
+
+  /** When the oldest of these flags was read from the database; undefined if none is known. */
+  oldestReadAt(flagIds: readonly string[]): number | undefined {
+    const readAt = flagIds.flatMap((flagId) => this.#flags.peek(flagId)?.readAt ?? []);
+    return readAt.length === 0 ? undefined : readAt.reduce((oldest, at) => Math.min(oldest, at));
+  }
+
+  /** The descriptors were replaced: what they no longer define is remembered only while there is room. */
+  flagsReplaced(): void {
+    for (const flagId of [...this.#flagMemory.keys()]) {
+      const entry = this.#flagMemory.peek(flagId);
+      if (entry !== undefined) this.#flagMemory.set(flagId, entry);
+    }
+  }
+
+  /** Rows that were read from a later state than `stamp`, those that are absent too, by what they were read from. */
+  rowsAfter(stamp: Stamp): ReadonlyMap<Stamp, ReadonlyMap<string, FlagState | undefined>> {
+    const rows = new Map<Stamp, Map<string, FlagState | undefined>>();
+    for (const flagId of this.#flags.keys()) {
+      const entry = this.#flags.peek(flagId);
+      if (entry === undefined || !isOlder(stamp, entry.stamp)) continue;
+      const batch = rows.get(entry.stamp) ?? new Map<string, FlagState | undefined>();
+      rows.set(entry.stamp, batch.set(flagId, entry.value));
+    }
+    return rows;
+  }
+
+  /** Refreshes in the background what changed up to `stamp`, and what earlier changes still miss. */
+  applyChanges(changes: Changes, stamp: Stamp): void {
+    this.#flags.refreshOutdated();
+    this.#overrides.refreshOutdated();
+    const listed = changes.kind === "listed";
+    this.#flags.expire(listed ? changes.flagIds : [...this.#flags.keys()], stamp);
+    this.#overrides.expire(listed ? changes.entityIds : [...this.#overrides.keys()], stamp);
+  }
+
+  /**
+   * Makes room for what a new kill set says: a flag that left it may no longer be served from what was known
+   * before, and is asked for at once.
+   */
+  applyKillSet(previous: KillSet | undefined, next: KillSet): void {
+    const revived = [...(previous?.flagIds ?? [])].filter((flagId) => !next.flagIds.has(flagId));
+    this.#flags.expire(revived, next.stamp, { drop: true });
+    void this.loadFlags(this.withdrawKillsBefore(next));
+  }
+
+  /** Serves no more rows in state KILLED that are older than a kill set without them: they are wrong. Returns their ids. */
+  withdrawKillsBefore(killSet: KillSet): readonly string[] {
+    const wrong = [...this.#flags.keys()].filter((flagId) => {
+      const entry = this.#flags.peek(flagId);
+      const isKilled = entry?.value?.mode === "killed";
+      return isKilled && !killSet.flagIds.has(flagId) && isOlder(entry.stamp, killSet.stamp);
+    });
+    for (const flagId of wrong) this.#flags.withdraw(flagId, killSet.stamp);
+    return wrong;
+  }
+
+  /** Refreshes in the background what is past its time to live: the store is back. */
+  refreshDue(): void {
+    this.#flags.refreshDue();
+    this.#overrides.refreshDue();
+  }
+}

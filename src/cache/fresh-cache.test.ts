@@ -1,0 +1,388 @@
+import { expect, test } from "vitest";
+import { FakeClock, settle } from "../../test/support/fake-clock.ts";
+import type { Stamp, Version } from "../evaluation/version.ts";
+import type { Answer } from "../store/flag-store.ts";
+import { type Entry, FreshCache, type FreshCacheOptions } from "./fresh-cache.ts";
+import { createEntityMemory } from "./memory.ts";
+
+const TTL = 1_000;
+
+test("an answer is fresh for its TTL, served stale for another while one refresh runs, then waited for", async () => {
+  const { cache, clock, source } = createCache();
+  expect(await cache.read("k")).toEqual({ kind: "fresh", value: "v1" });
+
+  source.value = "v2";
+  await clock.advance(TTL - 1);
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v1" });
+  expect(source.asked).toEqual([["k"]]);
+
+  await clock.advance(1);
+  expect(cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+  expect(cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+  await settle();
+  expect(source.asked, "one refresh, however many reads").toHaveLength(2);
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v2" });
+
+  source.value = "v3";
+  await clock.advance(2 * TTL);
+  const late = cache.read("k");
+  expect(late).toBeInstanceOf(Promise);
+  expect(await late).toEqual({ kind: "fresh", value: "v3" });
+});
+
+test("the last answer is never thrown away while the store fails", async () => {
+  const { cache, clock, source } = createCache();
+  await cache.read("k");
+  source.failing = true;
+  await clock.advance(TTL);
+  expect(cache.read("k"), "a refresh is due").toEqual({ kind: "stale", value: "v1" });
+  await settle();
+  expect(cache.read("k"), "the refresh failed").toEqual({ kind: "cached", value: "v1" });
+
+  await clock.advance(1_000 * TTL);
+  expect(await cache.read("k")).toEqual({ kind: "cached", value: "v1" });
+  expect(await cache.read("never seen")).toEqual({ kind: "unavailable" });
+
+  source.failing = false;
+  expect(await cache.read("k")).toEqual({ kind: "fresh", value: "v1" });
+});
+
+test("while the store is cut off nothing waits and nothing is asked", async () => {
+  const { cache, clock, source } = createCache();
+  await cache.read("k");
+  source.cut = true;
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v1" });
+  await clock.advance(5 * TTL);
+  expect(cache.read("k")).toEqual({ kind: "cached", value: "v1" });
+  expect(cache.read("never seen")).toEqual({ kind: "unavailable" });
+  expect(source.asked).toHaveLength(1);
+});
+
+test("reads in one turn share one batch, and reads of one key share one fetch", async () => {
+  const { cache, source } = createCache();
+  const [a, b, again] = await Promise.all([cache.read("a"), cache.read("b"), cache.read("a")]);
+  expect([a, b, again].map((found) => found.kind)).toEqual(["fresh", "fresh", "fresh"]);
+  expect(source.asked).toEqual([["a", "b"]]);
+  await cache.readMany(["b", "c", "d"]);
+  expect(source.asked[1]).toEqual(["c", "d"]);
+});
+
+test("a batch larger than the memory still answers every key", async () => {
+  const { cache } = createCache({ memory: createEntityMemory<Entry<string>>(2) });
+  const found = await cache.readMany(["a", "b", "c", "d"]);
+  expect(found).toEqual(Array.from({ length: 4 }, () => ({ kind: "fresh", value: "v1" })));
+  expect(cache.size).toBe(2);
+});
+
+test("absence is remembered: for the TTL with versions, for the negative TTL without", async () => {
+  const { cache, clock, source } = createCache();
+  source.value = undefined;
+  await cache.read("k");
+  await clock.advance(TTL - 1);
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: undefined });
+  expect(source.asked).toHaveLength(1);
+
+  source.version = undefined;
+  await clock.advance(2 * TTL);
+  await cache.read("k");
+  await clock.advance(99);
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: undefined });
+  await clock.advance(1);
+  expect(cache.read("k")).toEqual({ kind: "stale", value: undefined });
+});
+
+test("an older answer never replaces a newer one", async () => {
+  const { cache, clock, source } = createCache();
+  source.version = { epoch: "e", revision: 7 };
+  await cache.read("k");
+  source.version = { epoch: "e", revision: 6 };
+  source.value = "older";
+  await clock.advance(2 * TTL);
+  expect(await cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+
+  source.version = { epoch: "restored", revision: 1 };
+  await clock.advance(2 * TTL);
+  expect(await cache.read("k"), "another epoch is taken at any revision").toEqual({
+    kind: "fresh",
+    value: "older",
+  });
+});
+
+test("expire() serves the old answer while it refreshes, and asks until the answer is new enough", async () => {
+  const { cache, clock, source } = createCache();
+  await cache.read("k");
+  await cache.read("other");
+  const needed = { version: { epoch: "e", revision: 5 }, askedAt: clock.now() };
+
+  source.value = "v2";
+  source.version = { epoch: "e", revision: 4 };
+  cache.expire(["k", "unknown"], needed);
+  expect(cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+  await settle();
+  expect(source.asked.slice(2), "only what is remembered is refreshed").toEqual([["k"]]);
+  expect(cache.read("k"), "newer, but not as new as needed").toEqual({ kind: "stale", value: "v2" });
+
+  source.value = "v3";
+  source.version = { epoch: "e", revision: 5 };
+  await clock.advance(100);
+  void cache.read("k");
+  await settle();
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v3" });
+  expect(cache.read("other")).toEqual({ kind: "fresh", value: "v1" });
+});
+
+test("expire() with drop makes reads wait, and falls back on the old answer only if the store fails", async () => {
+  const { cache, clock, source } = createCache();
+  await cache.read("k");
+  const needed = { version: { epoch: "e", revision: 5 }, askedAt: clock.now() };
+  source.failing = true;
+  cache.expire(["k"], needed, { drop: true });
+  const found = cache.read("k");
+  expect(found).toBeInstanceOf(Promise);
+  expect(await found).toEqual({ kind: "cached", value: "v1" });
+});
+
+test("a fetch that set out before a notice does not satisfy it", async () => {
+  const { cache, clock, source } = createCache();
+  await cache.read("k");
+  await clock.advance(TTL);
+  let open = () => {};
+  source.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  void cache.read("k");
+  await settle();
+  await clock.advance(1);
+  cache.expire(["k"], { version: { epoch: "e", revision: 5 }, askedAt: clock.now() });
+  source.gate = undefined;
+  source.value = "v2";
+  source.version = { epoch: "e", revision: 5 };
+  open();
+  await settle();
+  expect(source.asked).toHaveLength(3);
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v2" });
+});
+
+test("a notice that arrives together with an answer is asked for again", async () => {
+  let notices = 1;
+  const { cache, clock, source } = createCache({
+    onAnswer() {
+      if (notices-- === 1) cache.expire(["k"], { version: { epoch: "e", revision: 2 }, askedAt: 1 });
+    },
+  });
+  let open = () => {};
+  source.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const read = cache.read("k");
+  await settle();
+  await clock.advance(2);
+  source.gate = undefined;
+  source.version = { epoch: "e", revision: 2 };
+  source.value = "v2";
+  open();
+  await read;
+  await settle();
+  expect(source.asked).toHaveLength(2);
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v2" });
+});
+
+test("an answer older than the kill set is served, and asked for again", async () => {
+  const { cache, clock, source } = createCache();
+  source.floor = { version: { epoch: "e", revision: 3 }, askedAt: 0 };
+  source.version = { epoch: "e", revision: 2 };
+  expect(await cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+  source.version = { epoch: "e", revision: 3 };
+  await clock.advance(100);
+  void cache.read("k");
+  await settle();
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v1" });
+});
+
+test("a store that lags behind what is known is asked once for a notice, not without end", async () => {
+  const { cache, clock, source } = createCache();
+  source.version = { epoch: "e", revision: 7 };
+  await cache.read("k");
+  await clock.advance(1);
+  source.version = { epoch: "e", revision: 6 };
+  cache.expire(["k"], { version: { epoch: "e", revision: 9 }, askedAt: clock.now() });
+  await settle();
+  expect(source.asked).toHaveLength(2);
+  expect(cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+
+  source.version = { epoch: "e", revision: 9 };
+  source.value = "v2";
+  cache.refreshOutdated();
+  await settle();
+  expect(cache.read("k"), "asked again when told to, whether anybody reads it or not").toEqual({
+    kind: "fresh",
+    value: "v2",
+  });
+  cache.refreshOutdated();
+  await settle();
+  expect(source.asked).toHaveLength(3);
+});
+
+test("an answer of the epoch before, delivered after the new one was heard of, is not fresh", async () => {
+  const { cache, clock, source } = createCache();
+  let open = () => {};
+  source.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const read = cache.read("k");
+  await settle();
+  await clock.advance(1);
+  source.floor = { version: { epoch: "restored", revision: 1 }, askedAt: clock.now() };
+  source.gate = undefined;
+  source.value = "restored";
+  source.version = { epoch: "restored", revision: 1 };
+  open();
+  expect(await read).toEqual({ kind: "stale", value: "v1" });
+  await settle();
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "restored" });
+});
+
+test("what is refreshed ahead is not waited for because it is absent", async () => {
+  const { cache, clock, source } = createCache({ isRefreshedAhead: (key) => key === "defined" });
+  source.value = undefined;
+  source.version = undefined;
+  await cache.readMany(["defined", "made-up"]);
+  await clock.advance(200);
+  expect(cache.read("defined")).toEqual({ kind: "stale", value: undefined });
+  expect(cache.read("made-up")).toBeInstanceOf(Promise);
+});
+
+test("age counts from the root's read: what arrives old is not fresh for a whole TTL", async () => {
+  const { cache, clock, source } = createCache();
+  source.ageMs = 900;
+  await cache.read("k");
+  await clock.advance(99);
+  expect(cache.read("k")).toEqual({ kind: "fresh", value: "v1" });
+  await clock.advance(1);
+  expect(cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+});
+
+test("a store that keeps answering what is known to be wrong is asked twice, not without end", async () => {
+  const floor = { version: { epoch: "e", revision: 3 }, askedAt: 0 };
+  let asked = 0;
+  const { cache, clock } = createCache({
+    async fetch(keys) {
+      asked += 1;
+      await clock.advance(1);
+      const value = new Map(keys.map((key) => [key, "killed"]));
+      return { value, version: { epoch: "e", revision: 2 }, ageMs: 0 };
+    },
+    floor: () => floor,
+    onAnswer: () => cache.withdraw("k", floor),
+  });
+  expect(await cache.read("k")).toEqual({ kind: "unavailable" });
+  await settle();
+  await settle();
+  expect(asked).toBe(2);
+  expect(cache.read("k"), "left alone for a while").toEqual({ kind: "unavailable" });
+  expect(asked).toBe(2);
+});
+
+test("write-through asks for every read and joins only what has not set out yet", async () => {
+  const { cache, source } = createCache({ ttlMs: 0 });
+  await Promise.all([cache.read("k"), cache.read("k")]);
+  expect(source.asked).toHaveLength(1);
+
+  let open = () => {};
+  source.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const first = cache.read("k");
+  await settle();
+  source.value = "v2";
+  const second = cache.read("k");
+  await settle();
+  expect(source.asked).toHaveLength(3);
+  open();
+  expect((await second).kind).toBe("fresh");
+  expect(await second).toEqual({ kind: "fresh", value: "v2" });
+  await first;
+
+  source.failing = true;
+  expect(await cache.read("k")).toEqual({ kind: "cached", value: "v2" });
+});
+
+test("write-through asks for every read also after an answer that was overtaken", async () => {
+  const { cache, clock, source } = createCache({ ttlMs: 0 });
+  let open = () => {};
+  source.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const overtaken = cache.read("k");
+  await settle();
+  await clock.advance(1);
+  source.gate = undefined;
+  source.version = { epoch: "e", revision: 2 };
+  source.value = "v2";
+  await cache.read("k");
+  open();
+  expect(await overtaken).toEqual({ kind: "fresh", value: "v2" });
+  expect(cache.read("k")).toBeInstanceOf(Promise);
+});
+
+test("TTLs are spread by jitter", async () => {
+  for (const [random, ttlMs] of [
+    [0, 800],
+    [0.5, 1_000],
+    [1, 1_200],
+  ] as const) {
+    const { cache, clock } = createCache({ jitter: 0.2, random: () => random });
+    await cache.read("k");
+    await clock.advance(ttlMs - 1);
+    expect(cache.read("k")).toMatchObject({ kind: "fresh" });
+    await clock.advance(1);
+    expect(cache.read("k")).toMatchObject({ kind: "stale" });
+  }
+});
+
+interface Source {
+  value: string | undefined;
+  version: Version | undefined;
+  ageMs: number;
+  failing: boolean;
+  cut: boolean;
+  floor: Stamp | undefined;
+  gate: Promise<void> | undefined;
+  readonly asked: string[][];
+}
+
+function createCache(options: Partial<FreshCacheOptions<string>> = {}) {
+  const clock = new FakeClock();
+  const source: Source = {
+    value: "v1",
+    version: { epoch: "e", revision: 1 },
+    ageMs: 0,
+    failing: false,
+    cut: false,
+    floor: undefined,
+    gate: undefined,
+    asked: [],
+  };
+
+  async function fetch(keys: readonly string[]): Promise<Answer<ReadonlyMap<string, string>>> {
+    source.asked.push([...keys]);
+    const { value, version, ageMs, failing } = source;
+    await source.gate;
+    if (failing) throw new Error("down");
+    return { value: new Map(value === undefined ? [] : keys.map((key) => [key, value])), version, ageMs };
+  }
+
+  const cache = new FreshCache<string>({
+    ttlMs: TTL,
+    negativeTtlMs: 100,
+    jitter: 0,
+    memory: createEntityMemory<Entry<string>>(100),
+    fetch,
+    floor: () => source.floor,
+    isCut: () => source.cut,
+    clock,
+    random: () => 0.5,
+    ...options,
+  });
+  return { cache, clock, source };
+}

@@ -1,0 +1,320 @@
+import { isLater, type MaybeLater } from "../evaluation/evaluator.ts";
+import type { Found } from "../evaluation/state.ts";
+import { isOlder, type Stamp } from "../evaluation/version.ts";
+import type { Answer } from "../store/flag-store.ts";
+import type { Clock } from "../system/clock.ts";
+import type { Memory } from "./memory.ts";
+
+/** What a cache remembers under one key. Replaced as a whole, never edited. */
+export interface Entry<V> {
+  /** Undefined: the store holds nothing under this key. */
+  readonly value: V | undefined;
+  readonly stamp: Stamp;
+  /** When the root read the database, on this process's monotonic clock. */
+  readonly readAt: number;
+  /** Fresh before; served at once while a refresh runs after. */
+  readonly freshUntil: number;
+  /** From here on a request waits for the store, and gets this only if the store fails. */
+  readonly waitFrom: number;
+  /** Knowledge older than this is not good enough. Set by a change notice until it is satisfied. */
+  readonly needed: Stamp | undefined;
+  /** When that was told. What was asked before then may be asked again at once. */
+  readonly neededSince: number;
+  /** The last attempt to refresh this entry failed. */
+  readonly failed: boolean;
+  /** What was remembered is wrong. It is not served, and yet nothing older may take its place. */
+  readonly isWithdrawn: boolean;
+  /** Not asked again before, where the store's last answer was itself too old. */
+  readonly retryFrom: number;
+}
+
+export interface FreshCacheOptions<V> {
+  /** 0: write-through. Every read asks the store; the memory is only the fallback. */
+  readonly ttlMs: number;
+  /** How long "there is none" is believed where the store has no versions. */
+  readonly negativeTtlMs: number;
+  /** Whether this key is refreshed ahead of expiry: then a read waits for it after two `ttlMs` only, absent or not. */
+  readonly isRefreshedAhead?: (key: string) => boolean;
+  /** Spreads expiry over the TTL plus or minus this share of it (0 to 1). */
+  readonly jitter: number;
+  readonly memory: Memory<Entry<V>>;
+  /** Asks the store for all keys at once; rejects if it fails. A key missing from the answer is absent. */
+  readonly fetch: (keys: readonly string[]) => Promise<Answer<ReadonlyMap<string, V>>>;
+  /**
+   * What is known of the store's state. An answer from an older version may lack a change that has been
+   * told already: it is served, and asked for again.
+   */
+  readonly floor: () => Stamp | undefined;
+  /** Whether asking would fail at once, because the breaker is open. */
+  readonly isCut: () => boolean;
+  readonly clock: Pick<Clock, "now">;
+  readonly random: () => number;
+  /** An answer arrived. The keys are those that it told nothing older than what was known. */
+  readonly onAnswer?: (keys: readonly string[], answer: Answer<ReadonlyMap<string, V>>, stamp: Stamp) => void;
+  readonly onHit?: () => void;
+  readonly onMiss?: () => void;
+}
+
+/** What became of each key of a batch; missing where the store failed and nothing was known. */
+type Outcome<V> = ReadonlyMap<string, Entry<V>>;
+
+interface Batch<V> {
+  readonly keys: Set<string>;
+  readonly done: Promise<Outcome<V>>;
+}
+
+/** How long to leave a store alone whose answer was too old, such as a replica that lags. */
+const RETRY_OLD_AFTER_MS = 100;
+/** An answer about more than this would hold up everybody else while it is taken in. */
+const BATCH_KEYS_MAX = 500;
+
+/**
+ * Remembers what a store answered and knows what the memory is worth.
+ *
+ * Up to one time to live an entry is fresh; up to two it is served at once while one refresh runs; after
+ * that a read waits for the store. Whatever happens, the last known answer is served rather than none.
+ * Reads of one key share one fetch, and reads in the same turn share one batch.
+ */
+export class FreshCache<V> {
+  readonly #options: FreshCacheOptions<V>;
+  readonly #fetches = new Map<string, Promise<Outcome<V>>>();
+  /** Keys whose entry is older than needed, and some whose entry was. */
+  readonly #outdated = new Set<string>();
+  #batch: Batch<V> | undefined;
+
+  constructor(options: FreshCacheOptions<V>) {
+    this.#options = options;
+  }
+
+  /** Entries in memory, absent ones counted. */
+  get size(): number {
+    return this.#options.memory.size;
+  }
+
+  /** A promise only where the store has to be asked. Never rejects. */
+  read(key: string): MaybeLater<Found<V>> {
+    const known = this.#fromMemory(key);
+    if (known === undefined || known.kind === "unavailable") this.#options.onMiss?.();
+    else this.#options.onHit?.();
+    return known ?? this.#fetch(key).then((outcome) => this.#afterFetch(key, outcome.get(key)));
+  }
+
+  /** One answer for each key, in their order. A promise only where the store has to be asked. Never rejects. */
+  readMany(keys: readonly string[]): MaybeLater<readonly Found<V>[]> {
+    const found = keys.map((key) => this.read(key));
+    const known: Found<V>[] = [];
+    for (const one of found) {
+      if (isLater(one)) return Promise.all(found.map(async (each) => each));
+      known.push(one);
+    }
+    return known;
+  }
+
+  /** Asks the store for these keys now, in one batch, and remembers what it says. False if it failed. */
+  async load(keys: readonly string[]): Promise<boolean> {
+    const outcomes = await Promise.all(keys.map((key) => this.#fetch(key)));
+    return keys.every((key, i) => outcomes[i]?.get(key)?.failed === false);
+  }
+
+  /**
+   * Takes freshness from what is remembered under these keys and refreshes it in the background; what comes
+   * must be at least as new as `needed`. With `drop`, the entry is no longer served unless the store fails.
+   */
+  expire(keys: Iterable<string>, needed: Stamp, { drop = false } = {}): void {
+    const { memory, clock } = this.#options;
+    const expired: string[] = [];
+    for (const key of keys) {
+      const entry = memory.peek(key);
+      if (entry === undefined || !isOlder(entry.stamp, needed)) continue;
+      const now = clock.now();
+      this.#keep(key, {
+        ...entry,
+        needed,
+        neededSince: now,
+        freshUntil: Math.min(entry.freshUntil, now),
+        waitFrom: drop ? Math.min(entry.waitFrom, now) : entry.waitFrom,
+      });
+      expired.push(key);
+    }
+    for (const key of expired) void this.#fetch(key);
+  }
+
+  /** What is remembered under this key is wrong: it is not served any more, nor anything older than `needed`. */
+  withdraw(key: string, needed: Stamp): void {
+    const { memory, clock } = this.#options;
+    const entry = memory.peek(key);
+    if (entry === undefined) return;
+    const now = clock.now();
+    this.#keep(key, {
+      ...entry,
+      value: undefined,
+      isWithdrawn: true,
+      needed,
+      neededSince: entry.needed === needed ? entry.neededSince : now,
+      freshUntil: now,
+      waitFrom: now,
+    });
+  }
+
+  /** Refreshes in the background what is past its time to live. */
+  refreshDue(): void {
+    const { memory, clock } = this.#options;
+    const now = clock.now();
+    const due = [...memory.keys()].filter((key) => (memory.peek(key)?.freshUntil ?? Infinity) <= now);
+    for (const key of due) void this.#fetch(key);
+  }
+
+  /** Asks again for what is still older than needed, because the store failed or lagged behind. */
+  refreshOutdated(): void {
+    for (const key of [...this.#outdated]) {
+      if (this.#options.memory.peek(key)?.needed === undefined) this.#outdated.delete(key);
+      else void this.#fetch(key);
+    }
+  }
+
+  peek(key: string): Entry<V> | undefined {
+    return this.#options.memory.peek(key);
+  }
+
+  keys(): Iterable<string> {
+    return this.#options.memory.keys();
+  }
+
+  /** What can be answered without waiting; starts a refresh where one is due. */
+  #fromMemory(key: string): Found<V> | undefined {
+    const { memory, clock, ttlMs, isCut } = this.#options;
+    const entry = memory.get(key);
+    if (entry === undefined) return isCut() ? { kind: "unavailable" } : undefined;
+    const now = clock.now();
+    if (ttlMs > 0 && now < entry.freshUntil) return { kind: "fresh", value: entry.value };
+    if (isCut()) return fallback(entry, "cached");
+    if (now >= entry.retryFrom) {
+      if (ttlMs === 0 || now >= entry.waitFrom) return undefined;
+      void this.#fetch(key);
+    }
+    return fallback(entry, entry.failed ? "cached" : "stale");
+  }
+
+  /** Answers from what the fetch brought, which a full memory may have dropped again already. */
+  #afterFetch(key: string, entry: Entry<V> | undefined): Found<V> {
+    // What the fetch brought may have turned out to be wrong as soon as it arrived.
+    if (entry === undefined || this.peek(key)?.isWithdrawn) return { kind: "unavailable" };
+    if (entry.failed) return fallback(entry, "cached");
+    const { ttlMs, clock } = this.#options;
+    const fresh = ttlMs === 0 || clock.now() < entry.freshUntil;
+    return { kind: fresh ? "fresh" : "stale", value: entry.value };
+  }
+
+  /** Resolves once the store answered for this key, or failed to. Never rejects. */
+  #fetch(key: string): Promise<Outcome<V>> {
+    // Write-through joins only a fetch that has not started yet.
+    const running = this.#options.ttlMs > 0 ? this.#fetches.get(key) : undefined;
+    if (running !== undefined) return running;
+    if (this.#batch === undefined || this.#batch.keys.size >= BATCH_KEYS_MAX) this.#batch = this.#openBatch();
+    const { keys, done } = this.#batch;
+    keys.add(key);
+    this.#fetches.set(key, done);
+    return done;
+  }
+
+  /** A batch collects keys until the current turn of reads is over, then asks once. */
+  #openBatch(): Batch<V> {
+    const keys = new Set<string>();
+    const done = Promise.resolve().then(async () => {
+      // The last one of its turn is full or not; no later key may join any of them.
+      this.#batch = undefined;
+      const askedAt = this.#options.clock.now();
+      const outcome = await this.#ask([...keys], askedAt);
+      for (const key of keys) if (this.#fetches.get(key) === done) this.#fetches.delete(key);
+      this.#askAgain(keys, askedAt);
+      return outcome;
+    });
+    return { keys, done };
+  }
+
+  async #ask(keys: readonly string[], askedAt: number): Promise<Outcome<V>> {
+    const outcome = new Map<string, Entry<V>>();
+    const { fetch, onAnswer } = this.#options;
+    try {
+      const answer = await fetch(keys);
+      const stamp = { version: answer.version, askedAt };
+      for (const key of keys) outcome.set(key, this.#remember(key, answer.value.get(key), answer, stamp));
+      const learnt = keys.filter((key) => outcome.get(key)?.stamp === stamp);
+      onAnswer?.(learnt, answer, stamp);
+    } catch {
+      // The store counts and reports its own failures; here only the consequence matters.
+      for (const key of keys) {
+        const entry = this.#recordFailure(key, askedAt);
+        if (entry !== undefined) outcome.set(key, entry);
+      }
+    }
+    return outcome;
+  }
+
+  /** A question that set out before a notice arrived cannot have satisfied it; one that set out after it has had its chance. */
+  #askAgain(keys: Iterable<string>, askedAt: number): void {
+    for (const key of keys) {
+      // As it is now: the notice may have arrived together with the answer.
+      const entry = this.#options.memory.peek(key);
+      if (entry?.needed === undefined || entry.failed) continue;
+      if (askedAt < entry.neededSince) void this.#fetch(key);
+    }
+  }
+
+  #remember(key: string, value: V | undefined, answer: Answer<unknown>, stamp: Stamp): Entry<V> {
+    const { memory, ttlMs, negativeTtlMs, jitter, random, clock } = this.#options;
+    const now = clock.now();
+    const known = memory.peek(key);
+    // An answer older than what is known changes nothing, but the store did answer.
+    if (known !== undefined && isOlder(stamp, known.stamp)) {
+      const retryFrom = ttlMs > 0 ? now + RETRY_OLD_AFTER_MS : 0;
+      return this.#keep(key, { ...known, failed: false, retryFrom });
+    }
+
+    const needed = this.#unsatisfied(stamp, known?.needed);
+    const fullTtlMs = value === undefined && answer.version === undefined ? negativeTtlMs : ttlMs;
+    const spread = 1 + jitter * (2 * random() - 1);
+    const ttl = fullTtlMs * spread;
+    const waitTtl = this.#options.isRefreshedAhead?.(key) === true ? ttlMs * spread : ttl;
+    const readAt = stamp.askedAt - answer.ageMs;
+    const freshUntil = needed === undefined ? readAt + ttl : now;
+    return this.#keep(key, {
+      value,
+      stamp,
+      readAt,
+      freshUntil,
+      waitFrom: readAt + 2 * waitTtl,
+      needed,
+      neededSince: needed !== undefined && needed === known?.needed ? known.neededSince : now,
+      failed: false,
+      isWithdrawn: false,
+      retryFrom: ttlMs > 0 && freshUntil <= now ? now + RETRY_OLD_AFTER_MS : 0,
+    });
+  }
+
+  /** What an answer with this stamp should have been as new as, and is not. */
+  #unsatisfied(stamp: Stamp, needed: Stamp | undefined): Stamp | undefined {
+    if (needed !== undefined && isOlder(stamp, needed)) return needed;
+    const floor = this.#options.floor();
+    // Without versions a poll tells of nothing but kills.
+    return floor?.version !== undefined && isOlder(stamp, floor) ? floor : undefined;
+  }
+
+  #recordFailure(key: string, askedAt: number): Entry<V> | undefined {
+    const known = this.#options.memory.peek(key);
+    // A later fetch that succeeded knows better.
+    if (known === undefined || known.stamp.askedAt > askedAt) return known;
+    return this.#keep(key, { ...known, failed: true });
+  }
+
+  #keep(key: string, entry: Entry<V>): Entry<V> {
+    this.#options.memory.set(key, entry);
+    if (entry.needed === undefined) this.#outdated.delete(key);
+    else this.#outdated.add(key);
+    return entry;
+  }
+}
+
+function fallback<V>({ value, isWithdrawn }: Entry<V>, kind: "stale" | "cached"): Found<V> {
+  return isWithdrawn ? { kind: "unavailable" } : { kind, value };
+}

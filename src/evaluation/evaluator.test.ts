@@ -1,0 +1,158 @@
+import { expect, test } from "vitest";
+import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
+import { Latest } from "../system/latest.ts";
+import { canExist, canHaveOverrides, Evaluator, type MaybeLater, type States } from "./evaluator.ts";
+import { afterPoll, type KillSet } from "./kill-set.ts";
+import type { FlagState, Found, Overrides } from "./state.ts";
+
+const flags = tableOf(
+  defineFlag("digest/1", { name: "frequency" }),
+  defineFlag("digest/2", { layer: "", name: "limit" }),
+);
+
+test("both forms of an id name the same flag", async () => {
+  const { evaluator, states } = createEvaluator();
+  states.rows.set("digest/1", stateOf("digest/1"));
+  const byId = await evaluator.evaluate("digest/1", "");
+  expect(byId).toEqual({ value: flagValue("weekly"), source: "global" });
+  expect(await evaluator.evaluate("digest.frequency", "")).toEqual(byId);
+  expect(await evaluator.evaluateMany(["digest.frequency", "digest/1"], "")).toEqual([byId, byId]);
+});
+
+test("what is in memory is answered without a promise", () => {
+  const { evaluator } = createEvaluator();
+  expect(evaluator.evaluate("digest/1", "user-1")).not.toBeInstanceOf(Promise);
+  expect(evaluator.evaluateMany(["digest/1", "digest/2"], "user-1")).not.toBeInstanceOf(Promise);
+});
+
+test("overrides are looked up once a request, and only where one can apply", async () => {
+  const { evaluator, states } = createEvaluator();
+  states.entities.set("user-1", new Map([["digest/1", overrideOf("digest/1", "user-1")]]));
+  const answers = await evaluator.evaluateMany(["digest/1", "digest/2", "digest/1", "unknown/1"], "user-1");
+  expect(answers.map(({ source }) => source)).toEqual(["override", "default", "override", "default"]);
+  expect(states.askedEntities).toEqual(["user-1"]);
+
+  states.askedEntities.length = 0;
+  await evaluator.evaluate("digest/2", "user-1");
+  await evaluator.evaluate("unknown/1", "user-1");
+  await evaluator.evaluate("digest/1", "");
+  expect(states.askedEntities).toEqual([]);
+});
+
+test("a killed flag is answered without any look-up", async () => {
+  const { evaluator, states, kill } = createEvaluator();
+  kill("digest/1", "archived/7");
+  expect(await evaluator.evaluate("digest.frequency", "user-1")).toEqual({
+    value: flagValue("daily"),
+    source: "killed",
+  });
+  expect(await evaluator.evaluate("archived/7", "")).toEqual({ value: undefined, source: "killed" });
+  expect(await evaluator.evaluateMany(["digest/1"], "")).toEqual([
+    { value: flagValue("daily"), source: "killed" },
+  ]);
+  expect(states.askedFlags).toEqual([]);
+});
+
+test("a kill that arrives while the store is asked counts", async () => {
+  const { evaluator, states, kill } = createEvaluator();
+  states.rows.set("digest/1", stateOf("digest/1"));
+  states.later = true;
+  const [one, many] = [evaluator.evaluate("digest/1", ""), evaluator.evaluateMany(["digest/1"], "")];
+  kill("digest/1");
+  expect((await one).source).toBe("killed");
+  expect((await many)[0]?.source).toBe("killed");
+});
+
+test("an id that cannot exist is answered without a look-up, and harms nobody in a bulk", async () => {
+  const { evaluator, states } = createEvaluator();
+  states.rows.set("digest/1", stateOf("digest/1"));
+  const impossible = ["x".repeat(513), "a\u0000b", "line\nbreak", "\u007f", ""];
+  for (const flagId of impossible) {
+    expect(await evaluator.evaluate(flagId, ""), JSON.stringify(flagId)).toEqual({
+      value: undefined,
+      source: "default",
+    });
+  }
+  const bulk = await evaluator.evaluateMany([...impossible, "digest/1"], "");
+  expect(bulk.map(({ source }) => source)).toEqual([...impossible.map(() => "default"), "global"]);
+
+  for (const entityId of ["e".repeat(256), "tab\t"]) {
+    expect((await evaluator.evaluate("digest/1", entityId)).source).toBe("global");
+  }
+  expect(states.askedEntities).toEqual([]);
+  expect(new Set(states.askedFlags)).toEqual(new Set(["digest/1"]));
+});
+
+test("an override look-up that failed leaves the answer to the global state", async () => {
+  const { evaluator, states } = createEvaluator();
+  states.rows.set("digest/1", stateOf("digest/1"));
+  states.entitiesAway = true;
+  expect((await evaluator.evaluate("digest/1", "user-1")).source).toBe("global");
+  states.away = true;
+  expect(await evaluator.evaluate("digest/1", "user-1")).toEqual({
+    value: flagValue("daily"),
+    source: "default",
+  });
+});
+
+test("every flag decided is told once, with its own id", async () => {
+  const { evaluator, told } = createEvaluator();
+  await evaluator.evaluate("digest.frequency", "user-1");
+  await evaluator.evaluateMany(["digest/2", "unknown/1"], "");
+  expect(told).toEqual(["digest/1 default", "digest/2 default", "unknown/1 default"]);
+});
+
+test("the length of an id counts in characters, as the database counts them", () => {
+  expect(canHaveOverrides("😀".repeat(255))).toBe(true);
+  expect(canHaveOverrides("😀".repeat(256))).toBe(false);
+  expect(canHaveOverrides("e".repeat(256))).toBe(false);
+  expect(canExist("😀".repeat(512))).toBe(true);
+  expect(canExist("f".repeat(513))).toBe(false);
+});
+
+/** Rows in a test's hands. */
+class HandStates implements States {
+  readonly rows = new Map<string, FlagState>();
+  readonly entities = new Map<string, Overrides>();
+  readonly askedFlags: string[] = [];
+  readonly askedEntities: string[] = [];
+  later = false;
+  away = false;
+  entitiesAway = false;
+
+  flagState(flagId: string): MaybeLater<Found<FlagState>> {
+    this.askedFlags.push(flagId);
+    return this.#soon(this.away ? { kind: "unavailable" } : { kind: "fresh", value: this.rows.get(flagId) });
+  }
+
+  flagStates(flagIds: readonly string[]): MaybeLater<readonly Found<FlagState>[]> {
+    return this.#soon(flagIds.map((flagId) => this.flagState(flagId) as Found<FlagState>));
+  }
+
+  overrides(entityId: string): MaybeLater<Found<Overrides>> {
+    this.askedEntities.push(entityId);
+    const away = this.away || this.entitiesAway;
+    return this.#soon(away ? { kind: "unavailable" } : { kind: "fresh", value: this.entities.get(entityId) });
+  }
+
+  #soon<T>(value: T): MaybeLater<T> {
+    return this.later ? Promise.resolve(value) : value;
+  }
+}
+
+function createEvaluator() {
+  const states = new HandStates();
+  const killSet = new Latest<KillSet | undefined>(undefined);
+  const told: string[] = [];
+  const evaluator = new Evaluator({
+    flags: new Latest(flags),
+    killSet,
+    states,
+    onEvaluation: ({ source }, flagId) => told.push(`${flagId} ${source}`),
+  });
+  const kill = (...flagIds: string[]) => {
+    const stamp = { version: undefined, askedAt: 0 };
+    killSet.replace(afterPoll(undefined, { flagIds: new Set(flagIds), overrides: [], stamp, readAt: 0 }));
+  };
+  return { evaluator, states, told, kill };
+}

@@ -1,0 +1,78 @@
+import type { FlagState, KilledOverride } from "./state.ts";
+import { isOlder, type Stamp } from "./version.ts";
+
+/** What one read of the kill set said. */
+export interface PolledKills {
+  readonly flagIds: ReadonlySet<string>;
+  /** Undefined: the same as before. */
+  readonly overrides: readonly KilledOverride[] | undefined;
+  readonly stamp: Stamp;
+  /** When the root read the database, on this process's monotonic clock, in milliseconds. */
+  readonly readAt: number;
+}
+
+/** All flags in state KILLED, as of the best knowledge there is. Replaced as a whole, never edited. */
+export interface KillSet extends PolledKills {
+  readonly overrides: readonly KilledOverride[];
+  /** What rows newer than the poll said where it differs from the poll. */
+  readonly corrections: ReadonlyMap<string, Correction>;
+}
+
+interface Correction {
+  readonly killed: boolean;
+  readonly stamp: Stamp;
+}
+
+/** The kill set after a poll; undefined if the poll is older than what is known. Newer corrections keep their say. */
+export function afterPoll(current: KillSet | undefined, polled: PolledKills): KillSet | undefined {
+  const overrides = polled.overrides ?? current?.overrides ?? [];
+  if (current === undefined) return { ...polled, overrides, corrections: new Map() };
+  if (isOlder(polled.stamp, current.stamp)) return undefined;
+  const corrections = new Map(
+    [...current.corrections].filter(([, { stamp }]) => isOlder(polled.stamp, stamp)),
+  );
+  return { ...polled, overrides, flagIds: correct(polled.flagIds, corrections), corrections };
+}
+
+/**
+ * The kill set after rows were read. A row in state KILLED that is newer than the kill set kills its flag at
+ * once, and one in another state revives it; an older row has no say. Without versions a row revives nothing
+ * that the poll killed: it was asked for later, but an evaluator in between may have answered from a memory
+ * older than its kill set. Without a kill set nothing is known: rows alone do not make one.
+ */
+export function afterRows(
+  current: KillSet | undefined,
+  rows: Iterable<readonly [flagId: string, row: FlagState | undefined]>,
+  stamp: Stamp,
+): KillSet | undefined {
+  if (current === undefined || isOlder(stamp, current.stamp)) return current;
+  const corrections = new Map(current.corrections);
+  for (const [flagId, row] of rows) {
+    const killed = row?.mode === "killed";
+    const earlier = corrections.get(flagId);
+    if (earlier !== undefined && isOlder(stamp, earlier.stamp)) continue;
+    if (earlier === undefined && !killed && stamp.version === undefined) continue;
+    if (killed !== current.flagIds.has(flagId)) corrections.set(flagId, { killed, stamp });
+  }
+  if (corrections.size === current.corrections.size && sameEntries(corrections, current.corrections))
+    return current;
+  return { ...current, flagIds: correct(current.flagIds, corrections), corrections };
+}
+
+function sameEntries<V>(a: ReadonlyMap<string, V>, b: ReadonlyMap<string, V>): boolean {
+  for (const [key, value] of a) if (b.get(key) !== value) return false;
+  return true;
+}
+
+function correct(
+  flagIds: ReadonlySet<string>,
+  corrections: ReadonlyMap<string, Correction>,
+): ReadonlySet<string> {
+  if (corrections.size === 0) return flagIds;
+  const corrected = new Set(flagIds);
+  for (const [flagId, { killed }] of corrections) {
+    if (killed) corrected.add(flagId);
+    else corrected.delete(flagId);
+  }
+  return corrected;
+}

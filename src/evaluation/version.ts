@@ -1,0 +1,38 @@
+/**
+ * How old and new states of a store are told apart. Revisions compare within one epoch only:
+ * a store restored from a backup is another epoch.
+ */
+export interface Version {
+  readonly epoch: string;
+  readonly revision: number;
+}
+
+/** From which state of the store something was learnt, and when the question set out. */
+export interface Stamp {
+  /** Undefined where the store has no versions. */
+  readonly version: Version | undefined;
+  /** On the clock's monotonic scale, in milliseconds. */
+  readonly askedAt: number;
+}
+
+/**
+ * Whether `a` is older than `b`: by revision within one epoch, otherwise by which question set out first.
+ * Another epoch that was asked for later is never older: "never older" must not turn into "never again".
+ */
+export function isOlder(a: Stamp, b: Stamp): boolean {
+  if (a.version !== undefined && b.version !== undefined && a.version.epoch === b.version.epoch) {
+    return a.version.revision < b.version.revision;
+  }
+  return a.askedAt < b.askedAt;
+}
+
+/** `epoch:revision`, as `feature_flags.version()` prints it. */
+export function formatVersion(version: Version): string {
+  return `${version.epoch}:${version.revision}`;
+}
+
+/** Reads `epoch:revision`; undefined if the text is none. */
+export function parseVersion(text: string): Version | undefined {
+  const [, epoch, revision] = /^(.+):(\d{1,15})$/.exec(text) ?? [];
+  return epoch === undefined || revision === undefined ? undefined : { epoch, revision: Number(revision) };
+}

@@ -1,0 +1,73 @@
+import type { FlagType } from "./definition.ts";
+import { bytesOf, numberOf, toText, wireFields } from "./wire-fields.ts";
+
+/** A field of a message, as far as flags are concerned. */
+export interface FieldShape {
+  readonly name: string;
+  readonly number: number;
+  /** What it holds, as a .proto file writes it, for example `repeated int64`. */
+  readonly kind: string;
+  /** Undefined for a kind that no flag can have. */
+  readonly flagType: FlagType | undefined;
+  /** The bytes of the option `(pbflags.flag)`. Undefined: the field is no flag. */
+  readonly flagOption: Uint8Array | undefined;
+}
+
+const flagOptionNumber = 51001;
+const labelRepeated = 3;
+
+/** Reads a `google.protobuf.FieldDescriptorProto`. Throws a WireError. */
+export function readField(bytes: Uint8Array): FieldShape {
+  let [name, number, label, type, typeName] = ["", 0, 0, 0, ""];
+  const options: Uint8Array[] = [];
+  for (const field of wireFields(bytes)) {
+    if (field.no === 1) name = toText(bytesOf(field));
+    else if (field.no === 3) number = numberOf(field);
+    else if (field.no === 4) label = numberOf(field);
+    else if (field.no === 5) type = numberOf(field);
+    else if (field.no === 6) typeName = toText(bytesOf(field));
+    else if (field.no === 8) options.push(bytesOf(field));
+  }
+  const repeated = label === labelRepeated;
+  const [kind, flagType] = kinds[type] ?? [`type ${type}`, undefined];
+  return {
+    name,
+    number,
+    kind: `${repeated ? "repeated " : ""}${typeName === "" ? kind : `${kind} ${typeName}`}`,
+    flagType: flagType !== undefined && repeated ? `${flagType}_LIST` : flagType,
+    flagOption: readOption(options, flagOptionNumber),
+  };
+}
+
+/**
+ * One extension out of the bytes of an options message, which may come in parts, as protobuf allows.
+ * It is found by its number, so the set need not contain the file that declares it.
+ */
+export function readOption(parts: readonly Uint8Array[], number: number): Uint8Array | undefined {
+  const found = parts.flatMap((part) => [...wireFields(part)].filter(({ no }) => no === number).map(bytesOf));
+  // Parts of a message, put one after the other, are the message.
+  return found.length > 1 ? Buffer.concat(found) : found[0];
+}
+
+/** By number in `google.protobuf.FieldDescriptorProto.Type`. */
+const kinds: readonly (readonly [kind: string, flagType?: "BOOL" | "STRING" | "INT64" | "DOUBLE"])[] = [
+  ["a field without a type"],
+  ["double", "DOUBLE"],
+  ["float"],
+  ["int64", "INT64"],
+  ["uint64"],
+  ["int32"],
+  ["fixed64"],
+  ["fixed32"],
+  ["bool", "BOOL"],
+  ["string", "STRING"],
+  ["group"],
+  ["message"],
+  ["bytes"],
+  ["uint32"],
+  ["enum"],
+  ["sfixed32"],
+  ["sfixed64", "INT64"],
+  ["sint32"],
+  ["sint64", "INT64"],
+];

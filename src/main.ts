@@ -1,0 +1,165 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { userInfo } from "node:os";
+import { isatty } from "node:tty";
+import { run } from "./cli/program.ts";
+import type { Config } from "./config/settings.ts";
+import type { Daemon } from "./daemon.ts";
+import { systemClock as clock } from "./system/clock.ts";
+import { Opened } from "./system/opened.ts";
+import type { Logger } from "./telemetry/logger.ts";
+
+/** A terminal's Ctrl-C reaches us directly and again through npm: so soon after, it is the same one. */
+const SAME_SIGNAL_MS = 300;
+const TRACES_CLOSE_MS = 2_000;
+
+const version = readVersion();
+const userName = readUserName();
+const stop = new AbortController();
+/** What SIGHUP asks for, once there is a daemon to ask. */
+let reload: (() => void) | undefined;
+
+for (const stream of [process.stdout, process.stderr]) stream.on("error", endWithReader);
+process.exitCode = await run(process.argv.slice(2), {
+  stdout: (text) => void process.stdout.write(text),
+  stderr: (text) => void process.stderr.write(text),
+  stdin: process.stdin,
+  env: process.env,
+  isTerminal: isatty(process.stdout.fd),
+  columns: process.stdout.columns ?? 100,
+  userName,
+  version,
+  clock,
+  serve: (config, warnings) => serve(config, warnings),
+  dev,
+});
+
+/** Runs a daemon until a signal stops it; resolves with the exit code. */
+async function serve(
+  config: Config,
+  warnings: readonly string[],
+  onServing?: (daemon: Daemon) => void,
+): Promise<number> {
+  const stopping = listenForStop();
+  const logger = await openLog(config);
+  const [{ openDaemon }, { openTracing }] = await Promise.all([
+    import("./daemon.ts"),
+    import("./telemetry/tracing.ts"),
+  ]);
+  for (const warning of warnings) logger.warn("configuration_doubtful", { msg: warning });
+  await using opened = new Opened();
+  const tracing = await openTracing({
+    env: process.env,
+    serviceVersion: version,
+    closeTimeoutMs: TRACES_CLOSE_MS,
+    onProblem: (message) => logger.warn("tracing_failed", { msg: message }),
+    clock,
+  });
+  if (tracing !== undefined) opened.add(tracing);
+  const daemon = opened.add(
+    await openDaemon(config, { version, clock, random: Math.random, logger, tracing, stopping }),
+  );
+  // Whatever comes of it is reported by the watch.
+  reload = () => void daemon.reloadDescriptors();
+  logger.info("serving", { address: daemon.address, version, pid: process.pid });
+  onServing?.(daemon);
+  await aborted(stopping);
+  logger.info("stopping", { reason: stopping.reason });
+  return 0;
+}
+
+/** Serves with a database of its own and the example flags. */
+async function dev(config: Config, warnings: readonly string[]): Promise<number> {
+  const stopping = listenForStop();
+  const logger = await openLog(config);
+  const [{ openDevelopment }, { renderBanner }] = await Promise.all([
+    import("./development/development.ts"),
+    import("./development/banner.ts"),
+  ]);
+  await using development = await openDevelopment(config, {
+    clock,
+    logger,
+    searchPath: process.env["PATH"] ?? "",
+    pid: process.pid,
+    actor: userName,
+  });
+  if (stopping.aborted) return 0;
+  // Awaited here, because the database has to outlive it.
+  return await serve(development.config, warnings, ({ address }) => {
+    process.stdout.write(renderBanner({ ...development, address }));
+  });
+}
+
+async function openLog({ logLevel, logFormat }: Config): Promise<Logger> {
+  const { createLogger } = await import("./telemetry/logger.ts");
+  const logger = createLogger({
+    level: logLevel,
+    format: logFormat,
+    destination: process.stdout.fd,
+    color: isatty(process.stdout.fd),
+    clock,
+  });
+  endOnUnexpected(logger);
+  return logger;
+}
+
+/** From now on SIGTERM and SIGINT ask for a clean end, and a second one ends the process at once. */
+function listenForStop(): AbortSignal {
+  if (isDaemon()) return stop.signal;
+  let firstAt: number | undefined;
+  const onSignal = (signal: NodeJS.Signals, number: number) => {
+    if (firstAt === undefined) {
+      firstAt = clock.now();
+      stop.abort(signal);
+    } else if (clock.now() - firstAt > SAME_SIGNAL_MS) {
+      process.exit(128 + number);
+    }
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  // Heard from the start, because unheard it ends the process.
+  process.on("SIGHUP", () => reload?.());
+  return stop.signal;
+}
+
+/** Whoever read our output has read enough, as in `pbflagd list | head`. A daemon does not need a reader. */
+function endWithReader(error: NodeJS.ErrnoException): void {
+  if (isDaemon()) return;
+  if (error.code === "EPIPE") process.exit();
+  process.stderr.write(`error: Cannot write the output: ${error.message}\n`);
+  process.exit(1);
+}
+
+function isDaemon(): boolean {
+  return process.listenerCount("SIGTERM") > 0;
+}
+
+/** Whatever nobody foresaw is told and ends the process: going on might answer wrongly. */
+function endOnUnexpected(logger: Logger): void {
+  process.removeAllListeners("uncaughtException");
+  process.on("uncaughtException", (error, origin) => {
+    logger.error("unexpected_exception", { msg: "ending: this is a bug", origin, err: error });
+    process.exit(70);
+  });
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
+
+function readVersion(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  const found =
+    typeof manifest === "object" && manifest !== null && "version" in manifest && manifest.version;
+  return typeof found === "string" ? found : "unknown";
+}
+
+/** A user id without a name, as in many containers, has no entry to read. */
+function readUserName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? "unknown"}`;
+  }
+}

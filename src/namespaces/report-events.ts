@@ -1,0 +1,95 @@
+import type { KillSet } from "../evaluation/kill-set.ts";
+import { formatVersion, type Version } from "../evaluation/version.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { NamespaceEvents } from "./namespace.ts";
+
+export interface Reporters {
+  readonly metrics: Pick<
+    Metrics,
+    | "recordEvaluation"
+    | "recordCacheHit"
+    | "recordCacheMiss"
+    | "recordFetch"
+    | "recordInvalidValue"
+    | "recordEpochChange"
+  >;
+  readonly logger: Logger;
+  /** Which kind of store the namespace reads. */
+  readonly backend: "db" | "upstream";
+}
+
+/** Flag ids that one log line names; of more it gives the number. */
+const NAMED_MAX = 50;
+
+/** Turns what happens in a namespace into metrics and log lines. */
+export function reportEvents({ metrics, logger, backend }: Reporters): NamespaceEvents {
+  return {
+    onEvaluation(source, flagId, entityId) {
+      metrics.recordEvaluation(source);
+      if (logger.debugEnabled) logger.debug("evaluated", { flag_id: flagId, entity_id: entityId, source });
+    },
+    onLookUp(tier, hit) {
+      if (hit) metrics.recordCacheHit(tier);
+      else metrics.recordCacheMiss(tier);
+    },
+    onStoreCall(operation, durationMs, error) {
+      metrics.recordFetch({ backend, operation, durationMs, failed: error !== undefined });
+      if (error === undefined) return;
+      const duration_ms = Math.round(durationMs);
+      logger.warn("store_call_failed", { operation, duration_ms, reason: reasonOf(error) });
+    },
+    onBreakerChange({ from, to }) {
+      if (to === "open")
+        logger.warn("breaker_opened", { msg: "the store keeps failing: answers come from memory" });
+      else if (to === "closed") logger.info("breaker_closed", { from });
+    },
+    onStoreRecovery() {
+      logger.info("store_recovered", { msg: "the store answers again" });
+    },
+    onKillSet(next, previous) {
+      const killed = difference(next.flagIds, previous?.flagIds);
+      const revived = difference(previous?.flagIds, next.flagIds);
+      if (killed.length + revived.length === 0) return;
+      logger.info("kill_set_changed", {
+        killed: named(killed),
+        revived: named(revived),
+        size: next.flagIds.size,
+        version: shown(next.stamp.version),
+      });
+    },
+    onEpochChange(next, previous) {
+      metrics.recordEpochChange();
+      logger.warn("epoch_changed", {
+        msg: "the store is another one than before: its state is taken whole",
+        from: shown(previous),
+        to: shown(next),
+      });
+    },
+    onInvalidValue({ flagId, entityId, reason }) {
+      metrics.recordInvalidValue();
+      logger.warn("invalid_value", {
+        msg: "a stored value does not fit its flag and is not served",
+        flag_id: flagId,
+        ...(entityId === undefined ? {} : { entity_id: entityId }),
+        reason,
+      });
+    },
+  };
+}
+
+function difference(a: KillSet["flagIds"] | undefined, b: KillSet["flagIds"] | undefined): readonly string[] {
+  return [...(a ?? [])].filter((flagId) => b?.has(flagId) !== true);
+}
+
+function named(flagIds: readonly string[]): readonly string[] | number {
+  return flagIds.length <= NAMED_MAX ? flagIds : flagIds.length;
+}
+
+function shown(version: Version | undefined): string {
+  return version === undefined ? "none" : formatVersion(version);
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,126 @@
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import type { Found, Overrides } from "../evaluation/state.ts";
+import {
+  BulkEvaluateResponseSchema,
+  type FlagEvaluatorService,
+  GetFlagStateResponseSchema,
+  GetOverridesResponseSchema,
+} from "../gen/pbflags/v1/evaluator_pb.ts";
+import type { Namespace } from "../namespaces/namespace.ts";
+import type { TracedEvaluate, Tracing } from "../telemetry/tracing.ts";
+import {
+  toEvaluateResponse,
+  toHealthResponse,
+  toKilledFlags,
+  toWireFlagState,
+  toWireOverride,
+} from "./to-wire.ts";
+
+/** What the service needs of a namespace. */
+export type Evaluated = Pick<
+  Namespace,
+  "flags" | "killSet" | "health" | "cachedFlagCount" | "evaluate" | "evaluateMany" | "flagState" | "overrides"
+>;
+
+export interface EvaluatorServiceOptions {
+  readonly namespace: Evaluated;
+  /** How many flags one request may name. */
+  readonly bulkFlagsMax: number;
+  readonly tracing: Pick<Tracing, "traceEvaluate"> | undefined;
+}
+
+/** The evaluator's RPCs. Only a caller's mistakes are errors, and not to know what was asked for. */
+export function createEvaluatorService(
+  options: EvaluatorServiceOptions,
+): ServiceImpl<typeof FlagEvaluatorService> {
+  const { namespace, bulkFlagsMax, tracing } = options;
+
+  function traced<T>(evaluate: TracedEvaluate, run: () => T): T {
+    return tracing === undefined ? run() : tracing.traceEvaluate(evaluate, run);
+  }
+
+  return {
+    async evaluate({ flagId, entityId }) {
+      requireText(flagId, "Evaluate", "flag_id");
+      return toEvaluateResponse(flagId, await traced({ flagId }, () => namespace.evaluate(flagId, entityId)));
+    },
+
+    async bulkEvaluate({ flagIds, entityId }) {
+      requireAtMost(bulkFlagsMax, flagIds, "BulkEvaluate");
+      const names = flagIds.length === 0 ? namespace.flags.value.flags.map((flag) => flag.id) : flagIds;
+      const evaluations = await traced({ flagCount: names.length }, () =>
+        namespace.evaluateMany(names, entityId),
+      );
+      return create(BulkEvaluateResponseSchema, {
+        evaluations: evaluations.map((evaluation, i) => toEvaluateResponse(names[i] ?? "", evaluation)),
+      });
+    },
+
+    health() {
+      const { health, cachedFlagCount } = namespace;
+      const { status, msSinceSuccess, failuresInARow } = health;
+      return toHealthResponse({ status, msSinceSuccess, failuresInARow, cachedFlagCount });
+    },
+
+    async getFlagState({ flagId }) {
+      requireText(flagId, "GetFlagState", "flag_id");
+      const state = known(await namespace.flagState(flagId), "flag state");
+      if (state === undefined) throw noSuchRow(flagId);
+      return create(GetFlagStateResponseSchema, {
+        flag: toWireFlagState(flagId, state),
+        archived: state.archived,
+      });
+    },
+
+    getKilledFlags() {
+      const killSet = namespace.killSet.value;
+      if (killSet === undefined) throw notKnown("kill set");
+      return toKilledFlags(killSet.flagIds, killSet.overrides);
+    },
+
+    async getOverrides({ entityId, flagIds }) {
+      requireText(entityId, "GetOverrides", "entity_id");
+      requireAtMost(bulkFlagsMax, flagIds, "GetOverrides");
+      const overrides = known(await namespace.overrides(entityId), "overrides") ?? NO_OVERRIDES;
+      const names = flagIds.length === 0 ? [...overrides.keys()] : [...new Set(flagIds)];
+      return create(GetOverridesResponseSchema, {
+        overrides: names.flatMap((name) => {
+          const override = overrides.get(namespace.flags.value.find(name)?.id ?? name);
+          return override === undefined ? [] : [toWireOverride(name, override)];
+        }),
+      });
+    },
+  };
+}
+
+const NO_OVERRIDES: Overrides = new Map();
+
+function requireText(text: string, procedure: string, field: string): void {
+  if (text === "") throw new ConnectError(`Cannot ${procedure}: ${field} is empty`, Code.InvalidArgument);
+}
+
+function requireAtMost(max: number, flagIds: readonly string[], procedure: string): void {
+  if (flagIds.length > max) {
+    throw new ConnectError(
+      `Cannot ${procedure}: at most ${max} flags in one request, got ${flagIds.length}`,
+      Code.InvalidArgument,
+    );
+  }
+}
+
+/** Undefined: there is no such row. Throws UNAVAILABLE where that is not known: it must not look the same. */
+function known<T>(found: Found<T>, what: string): T | undefined {
+  if (found.kind === "unavailable") throw notKnown(what);
+  return found.value;
+}
+
+/** An id may be as long as a request: the message, which travels in a header, shows the beginning. */
+function noSuchRow(flagId: string): ConnectError {
+  const shown = JSON.stringify(flagId.length > 100 ? `${flagId.slice(0, 100)}…` : flagId);
+  return new ConnectError(`Cannot find a state of flag ${shown}`, Code.NotFound);
+}
+
+function notKnown(what: string): ConnectError {
+  return new ConnectError(`Cannot tell the ${what}: the store has not answered yet`, Code.Unavailable);
+}

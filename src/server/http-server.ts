@@ -1,0 +1,175 @@
+import { setMaxListeners } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerHttp2Session } from "node:http2";
+import { connect, createServer, type Socket } from "node:net";
+import type { Clock } from "../system/clock.ts";
+import { Connection } from "./listener/connection.ts";
+import { drain } from "./listener/drain.ts";
+import type { RequestHandler } from "./listener/exchange.ts";
+import { headerListBytes } from "./listener/header-list.ts";
+import { type ListenAddress, listen } from "./listener/listen.ts";
+import { type ConnectionLimits, createHttp1, createHttp2 } from "./listener/node-servers.ts";
+import { readPrelude } from "./listener/prelude.ts";
+import { SessionProbe } from "./listener/session-probe.ts";
+import { createSweep } from "./listener/sweep.ts";
+import { endUnreadHttp1, endUnreadHttp2 } from "./listener/unread-body.ts";
+
+/** Why a connection was cut, or not taken. */
+export type DropReason =
+  | "too_many_connections"
+  /** No first request in time. */
+  | "no_request"
+  /** An HTTP/2 session that hangs inside a frame. */
+  | "half_open"
+  /** Does not take what it asked for. */
+  | "stalled"
+  /** The system did not let us take it, for want of file descriptors for instance. */
+  | "not_accepted";
+
+export interface HttpServerOptions {
+  readonly address: ListenAddress;
+  readonly limits: ConnectionLimits;
+  /** How long running requests may take to finish once the server is being closed. */
+  readonly drainTimeoutMs: number;
+  readonly clock: Clock;
+  readonly handle: RequestHandler;
+  readonly onDrop: (reason: DropReason) => void;
+}
+
+/** An address that is being served. Disposing of it drains it. */
+export interface HttpServer extends AsyncDisposable {
+  /** With the port that was really taken. */
+  readonly address: ListenAddress;
+  readonly connectionCount: number;
+}
+
+/**
+ * Serves HTTP/1.1 and HTTP/2 (cleartext, prior knowledge) on one address: a connection's first bytes decide.
+ * Throws `ListenError` if the address cannot be had.
+ */
+export async function openHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const { limits, clock, onDrop } = options;
+  const connections = new Set<Connection>();
+  const bySocket = new WeakMap<Socket, Connection>();
+  /** HTTP/1 answers that are not finished. */
+  const answering = new Set<ServerResponse>();
+  const stop = new AbortController();
+  // As many wait for it as there are connections; Node would take that for a leak.
+  setMaxListeners(0, stop.signal);
+  let draining = false;
+
+  const sweep = createSweep({ connections, clock, headerTimeoutMs: limits.headerTimeoutMs, onDrop });
+  const http1 = createHttp1(limits, sweep.intervalMs);
+  const http2 = createHttp2(limits);
+  http1.on("request", answerHttp1);
+  http1.on("timeout", (socket: Socket) => closeUnlessWaitingForUs(socket, bySocket.get(socket)));
+  http2.on("request", (request, response) => {
+    endUnreadHttp2(request);
+    if (headerListBytes(request.rawHeaders) > limits.headerBytesMax) response.writeHead(431).end();
+    else options.handle(request, response);
+  });
+
+  const listener = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, accept);
+  listener.maxConnections = limits.connectionsMax;
+  listener.on("drop", () => onDrop("too_many_connections"));
+  const address = await listen(listener, options.address).catch((error: unknown) => {
+    http1.close();
+    throw error;
+  });
+  // Unheard, an error such as "too many open files" would end the process.
+  listener.on("error", () => onDrop("not_accepted"));
+  const sweeping = sweep.run(stop.signal);
+
+  function accept(socket: Socket): void {
+    const connection = new Connection(socket, clock.now());
+    connections.add(connection);
+    bySocket.set(socket, connection);
+    socket.once("close", () => connections.delete(connection));
+    readPrelude(socket, (version) => {
+      if (version === "http1") {
+        connection.speaks = { kind: "http1" };
+        http1.emit("connection", socket);
+        socket.resume();
+      } else {
+        // As Node has it for its own: HTTP/2 knows no half-closed connections.
+        socket.allowHalfOpen = false;
+        const watch = (session: ServerHttp2Session) => watchSession(session, connection);
+        // The session is there before `emit` returns.
+        http2.once("session", watch);
+        http2.emit("connection", socket);
+        http2.off("session", watch);
+      }
+    });
+  }
+
+  function answerHttp1(request: IncomingMessage, response: ServerResponse): void {
+    const connection = bySocket.get(request.socket);
+    connection?.requestBegan();
+    answering.add(response);
+    response.once("close", () => {
+      answering.delete(response);
+      connection?.requestEnded(clock.now());
+    });
+    if (draining) response.shouldKeepAlive = false;
+    endUnreadHttp1(request, response, { clock, signal: stop.signal });
+    options.handle(request, response);
+  }
+
+  function watchSession(session: ServerHttp2Session, connection: Connection): void {
+    const { socket } = connection;
+    connection.speaks = { kind: "http2", session, probe: new SessionProbe(session, socket, clock.now()) };
+    session.on("stream", (stream) => {
+      connection.requestBegan();
+      stream.once("close", () => connection.requestEnded(clock.now()));
+    });
+    // No GOAWAY: on a connection without streams some clients do not survive one (connect-es issue 1768).
+    session.setTimeout(limits.idleTimeoutMs, () => closeUnlessWaitingForUs(socket, connection));
+  }
+
+  /** After the idle timeout. A stream that has had nothing to say for that long is not the client's fault. */
+  function closeUnlessWaitingForUs(socket: Socket, connection: Connection | undefined): void {
+    const busy = connection?.busy ?? false;
+    if (busy && socket.writableLength === 0) return;
+    if (busy) onDrop("stalled");
+    socket.destroy();
+  }
+
+  async function close(): Promise<void> {
+    draining = true;
+    await letInWaiting(address, clock);
+    const closed = new Promise((resolve) => listener.close(resolve));
+    for (const response of answering) if (!response.headersSent) response.shouldKeepAlive = false;
+    await drain(connections, { timeoutMs: options.drainTimeoutMs, clock });
+    await closed;
+    stop.abort();
+    await sweeping;
+    http1.close();
+    http2.close();
+  }
+
+  let closing: Promise<void> | undefined;
+  return {
+    address,
+    get connectionCount() {
+      return connections.size;
+    },
+    [Symbol.asyncDispose]: () => (closing ??= close()),
+  };
+}
+
+const LET_IN_MAX_MS = 1_000;
+
+/**
+ * Node lets in one connection a turn, in the order in which they came, and closing the listener resets those that
+ * still wait. Comes as one more, and resolves once that one has been let in and has left.
+ */
+async function letInWaiting(address: ListenAddress, clock: Clock): Promise<void> {
+  const last = address.kind === "unix" ? connect(address.path) : connect(address.port, address.host);
+  const left = new AbortController();
+  last.on("error", () => {});
+  last.once("connect", () => last.end());
+  last.once("close", () => left.abort());
+  last.resume();
+  await clock.sleep(LET_IN_MAX_MS, left.signal).catch(() => {});
+  last.destroy();
+}

@@ -1,0 +1,39 @@
+import type { OutgoingHttpHeaders } from "node:http";
+import type { HttpRequest, HttpResponse } from "./listener/exchange.ts";
+
+export interface PlainAnswer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/** Sends an answer that is no RPC's. HEAD gets the headers alone. */
+export function sendPlain(
+  request: HttpRequest,
+  response: HttpResponse,
+  { status, contentType, body }: PlainAnswer,
+  headers: OutgoingHttpHeaders = {},
+): void {
+  const bytes = Buffer.from(body);
+  response.writeHead(status, {
+    ...headers,
+    "content-type": contentType,
+    "content-length": bytes.length,
+    "cache-control": "no-store",
+  });
+  if (request.method === "HEAD") response.end();
+  else response.end(bytes);
+}
+
+/** Refuses a method that a path does not have. */
+export function sendMethodNotAllowed(
+  request: HttpRequest,
+  response: HttpResponse,
+  allowed: readonly string[],
+): void {
+  const allow = allowed.join(", ");
+  const body = `Cannot ${request.method} this path: only ${allow}\n`;
+  sendPlain(request, response, { status: 405, contentType: TEXT, body }, { allow });
+}
+
+export const TEXT = "text/plain; charset=utf-8";

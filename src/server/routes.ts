@@ -1,0 +1,86 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { FlagEvaluatorService } from "../gen/pbflags/v1/evaluator_pb.ts";
+import type { DependencyCheck } from "../health/dependency-health.ts";
+import type { Namespace } from "../namespaces/namespace.ts";
+import type { Clock } from "../system/clock.ts";
+import type { Rpc } from "../telemetry/call-counts.ts";
+import type { RenderedMetrics } from "../telemetry/metrics.ts";
+import type { Tracing } from "../telemetry/tracing.ts";
+import { createEvaluatorService, type Evaluated } from "./evaluator-service.ts";
+import { createHealthService } from "./health-service.ts";
+import { createInterceptors } from "./interceptors.ts";
+import { pathOf, type RequestHandler } from "./listener/exchange.ts";
+import { sendPlain, TEXT } from "./plain-answer.ts";
+import { createProbes } from "./probes.ts";
+import { indexDescriptors } from "./reflection/descriptor-index.ts";
+import { addReflection } from "./reflection/reflection-service.ts";
+import { procedureOf } from "./rpc/codes.ts";
+import { createRpcHandlers } from "./rpc/rpc-handlers.ts";
+
+/** What the evaluator's port serves beside the probes. */
+const SERVICES: readonly DescService[] = [
+  FlagEvaluatorService,
+  Health,
+  ServerReflection,
+  ServerReflectionAlpha,
+];
+
+/** Every RPC that is served, as `package.Service/Method`. */
+export const PROCEDURES: readonly string[] = SERVICES.flatMap(({ methods }) => methods.map(procedureOf));
+
+export interface RouteOptions {
+  readonly namespace: Evaluated & Pick<Namespace, "ready" | "whenReady">;
+  readonly limits: {
+    /** Of a request's message, as sent and inflated. */
+    readonly bodyBytesMax: number;
+    readonly bulkFlagsMax: number;
+    /** For a request's body to come. */
+    readonly requestTimeoutMs: number;
+  };
+  readonly clock: Clock;
+  readonly tracing: Pick<Tracing, "traceRpc" | "traceEvaluate"> | undefined;
+  /** Aborts when the daemon begins to drain: readiness ends, and streams do. */
+  readonly stopping: AbortSignal;
+  readonly checks: () => readonly DependencyCheck[];
+  readonly metrics: () => Promise<RenderedMetrics>;
+  readonly onRpc: (rpc: Rpc) => void;
+  /** An exception that nobody expected. `where` is a procedure or a path. */
+  readonly onInternalError: (error: unknown, where: string) => void;
+}
+
+/** Everything on the evaluator's port: the evaluator, gRPC health and reflection, probes and metrics. */
+export function createRoutes(options: RouteOptions): RequestHandler {
+  const { namespace, limits, clock, tracing, stopping, onRpc, onInternalError } = options;
+  const evaluator = createEvaluatorService({ namespace, bulkFlagsMax: limits.bulkFlagsMax, tracing });
+  const health = createHealthService({ namespace, services: [FlagEvaluatorService.typeName], stopping });
+  const rpcs = createRpcHandlers({
+    services(router) {
+      router.service(FlagEvaluatorService, evaluator);
+      router.service(Health, health);
+      addReflection(router, indexDescriptors(SERVICES));
+    },
+    interceptors: createInterceptors({ clock, tracing, onRpc, onInternalError }),
+    bodyBytesMax: limits.bodyBytesMax,
+    requestTimeoutMs: limits.requestTimeoutMs,
+    clock,
+    stopping,
+    onRefused: onRpc,
+    onInternalError,
+  });
+  const probes = createProbes({
+    ready: () => namespace.ready,
+    draining: () => stopping.aborted,
+    checks: options.checks,
+    metrics: options.metrics,
+    onInternalError,
+  });
+  const handlers = new Map([...rpcs, ...probes]);
+  return (request, response) => (handlers.get(pathOf(request)) ?? sendNotFound)(request, response);
+}
+
+const sendNotFound: RequestHandler = (request, response) => {
+  sendPlain(request, response, { status: 404, contentType: TEXT, body: "Cannot find this path\n" });
+};

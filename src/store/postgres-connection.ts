@@ -1,0 +1,128 @@
+import { Client, DatabaseError } from "pg";
+import { PostgresSocket } from "./postgres-socket.ts";
+
+/** One SQL statement. */
+export interface Statement {
+  readonly text: string;
+  readonly values: readonly unknown[];
+  /** Prepared under this name; undefined: not kept. */
+  readonly name: string | undefined;
+}
+
+export interface PostgresConnectionOptions {
+  readonly url: string;
+  /** The server gives up a statement after this long; undefined: never. Not every pooler lets it be set. */
+  readonly statementTimeoutMs: number | undefined;
+}
+
+/** One session. Any failure that is not the server's answer to a statement ends it. */
+export interface PostgresConnection {
+  /** It may take another statement. */
+  readonly isOpen: boolean;
+  /**
+   * Rejects with the signal's reason, and ends the session, as soon as `signal` aborts.
+   *
+   * @throws SessionLostError
+   */
+  query<R extends object>(statement: Statement, signal: AbortSignal): Promise<readonly R[]>;
+  /** Takes leave of the server; resolves when the socket is closed. */
+  close(): Promise<void>;
+  /** Closes the socket at once: nothing more is heard from it. */
+  destroy(): void;
+}
+
+const KEEP_ALIVE_AFTER_MS = 10_000;
+
+/** Opens a session. Rejects with the signal's reason, and leaves no socket behind, as soon as `signal` aborts. */
+export async function openPostgresConnection(
+  options: PostgresConnectionOptions,
+  signal: AbortSignal,
+): Promise<PostgresConnection> {
+  const socket = new PostgresSocket();
+  const client = new Client({
+    connectionString: options.url,
+    application_name: "pbflagd",
+    statement_timeout: options.statementTimeoutMs ?? 0,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
+    stream: () => socket,
+  });
+  let isOpen = true;
+  let wasUsed = false;
+  const destroy = () => {
+    isOpen = false;
+    socket.destroy();
+  };
+  // A session lost while idle is no event; it is not handed out again.
+  client.on("error", destroy);
+  const closed = new Promise<void>((resolve) => {
+    socket.once("close", () => {
+      isOpen = false;
+      resolve();
+    });
+  });
+  try {
+    await unlessAborted(client.connect(), signal);
+  } catch (error) {
+    destroy();
+    throw error;
+  }
+
+  return {
+    get isOpen() {
+      return isOpen;
+    },
+    async query<R extends object>({ text, values, name }: Statement, aborting: AbortSignal) {
+      try {
+        const query = client.query<R>({ text, values: [...values], ...(name === undefined ? {} : { name }) });
+        const { rows } = await unlessAborted(query, aborting);
+        wasUsed = true;
+        return rows;
+      } catch (error) {
+        if (isAnswer(error)) throw error;
+        destroy();
+        throw aborting.aborted ? aborting.reason : new SessionLostError(wasUsed, error);
+      }
+    },
+    async close() {
+      isOpen = false;
+      client.end().catch(() => {});
+      await closed;
+    },
+    destroy,
+  };
+}
+
+/** The session ended while it was to answer. */
+export class SessionLostError extends Error {
+  override readonly name = "SessionLostError";
+  /** It had answered before: it may have died long ago, unnoticed, and a new one may do. */
+  readonly wasUsed: boolean;
+
+  constructor(wasUsed: boolean, cause: unknown) {
+    super(reasonOf(cause), { cause });
+    this.wasUsed = wasUsed;
+  }
+}
+
+/** What an error says; a host with several addresses that all fail gives one error without a message. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(reasonOf).join(", ");
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether an error is the server's word on what was asked, and not the end of the session. */
+export function isAnswer(error: unknown): error is DatabaseError & { readonly code: string } {
+  // Class 57P: the server is going or not yet there. Class 08: the connection, but for complaints about a message.
+  return error instanceof DatabaseError && /^(?!57P|08(?!P01))[0-9A-Z]{5}$/.test(error.code ?? "");
+}
+
+/** Settles as `promise` does, or rejects with the signal's reason if that comes first. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

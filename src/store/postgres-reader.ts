@@ -1,0 +1,224 @@
+import { Client } from "pg";
+import { parseVersion, type Version } from "../evaluation/version.ts";
+import type { Clock } from "../system/clock.ts";
+import { StoreError } from "./flag-store.ts";
+import {
+  isAnswer,
+  openPostgresConnection,
+  type PostgresConnection,
+  reasonOf,
+  SessionLostError,
+} from "./postgres-connection.ts";
+import { PostgresPool } from "./postgres-pool.ts";
+import { DETECT, type Read } from "./postgres-statements.ts";
+
+export interface PostgresReaderOptions {
+  readonly url: string;
+  readonly poolSize: number;
+  readonly preparedStatements: "auto" | "off";
+  readonly fetchTimeoutMs: number;
+  readonly clock: Clock;
+}
+
+/** What every statement returns in every row. */
+interface AnyRow {
+  readonly version: string | null;
+  /** Set by the statement that is asked most regularly. */
+  readonly has_versions?: boolean;
+}
+
+/** Never empty: a statement that finds nothing returns one row that says so. */
+export interface Rows<R> {
+  readonly rows: readonly [R, ...R[]];
+  /** Of the same snapshot. Undefined where the database has none. */
+  readonly version: Version | undefined;
+}
+
+/** With our additions, or as pbflags alone makes it. */
+type Form = "versioned" | "plain";
+
+/** A call that finds the world changed tries again; this often, if its deadline allows. */
+const TRIES_MAX = 4;
+
+/**
+ * Asks a database, within a deadline, and finds out how it likes to be asked: whether it has versions, whether
+ * what stands before it carries prepared statements and settings. All that may change while we run.
+ */
+export class PostgresReader implements AsyncDisposable {
+  readonly #options: PostgresReaderOptions;
+  readonly #target: string;
+  readonly #pool: PostgresPool;
+  readonly #calls = new Set<AbortController>();
+  #form: Form | undefined;
+  #prepares: boolean;
+  #setsTimeout = true;
+  #isClosed = false;
+
+  constructor(options: PostgresReaderOptions) {
+    this.#options = options;
+    this.#target = describeTarget(options.url);
+    this.#prepares = options.preparedStatements === "auto";
+    this.#pool = new PostgresPool({ size: options.poolSize, open: (signal) => this.#connect(signal) });
+  }
+
+  read<R extends object>(read: Read, values: readonly unknown[]): Promise<Rows<R>> {
+    return this.#withDeadline("Cannot read flags", (signal) =>
+      this.#insist(() => this.#readOnce<R>(read, values, signal)),
+    );
+  }
+
+  async ping(): Promise<void> {
+    const statement = { text: "SELECT 1", values: [], name: undefined };
+    await this.#withDeadline("Cannot reach the database", (signal) =>
+      this.#insist(() => this.#pool.run((connection) => connection.query(statement, signal), signal)),
+    );
+  }
+
+  /** Ends all sessions: those at work at once, idle ones in good order, if the server takes part in it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    for (const call of this.#calls) call.abort(new Error("the store is closed"));
+    const settled = new AbortController();
+    const tooLong = new AbortController();
+    const { clock, fetchTimeoutMs } = this.#options;
+    const waiting = clock.sleep(fetchTimeoutMs, settled.signal).then(
+      () => tooLong.abort(),
+      () => {},
+    );
+    await this.#pool.close(tooLong.signal);
+    settled.abort();
+    await waiting;
+  }
+
+  async #withDeadline<T>(cannot: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { clock, fetchTimeoutMs } = this.#options;
+    if (this.#isClosed) throw new StoreError(`${cannot}: the store is closed`);
+    const call = new AbortController();
+    const settled = new AbortController();
+    this.#calls.add(call);
+    clock.sleep(fetchTimeoutMs, settled.signal).then(
+      () => call.abort(new Error(`no answer from ${this.#target} within ${fetchTimeoutMs} ms`)),
+      () => {},
+    );
+    try {
+      return await run(call.signal);
+    } catch (error) {
+      throw new StoreError(`${cannot}: ${this.#explain(error)}`, { cause: error });
+    } finally {
+      settled.abort();
+      this.#calls.delete(call);
+    }
+  }
+
+  /** Tries again for as long as failures teach us something. */
+  async #insist<T>(attempt: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (tries === TRIES_MAX || !this.#learn(error)) throw error;
+      }
+    }
+  }
+
+  async #readOnce<R extends object>(
+    read: Read,
+    values: readonly unknown[],
+    signal: AbortSignal,
+  ): Promise<Rows<R>> {
+    this.#form ??= await this.#detect(signal);
+    const form = this.#form;
+    const name = this.#prepares ? `${read.name}_${form}` : undefined;
+    const [first, ...others] = await this.#pool.run(
+      (connection) => connection.query<R & AnyRow>({ text: read[form], values, name }, signal),
+      signal,
+    );
+    if (first === undefined) throw new Error(`${this.#target} answered without a row`);
+    if (form === "plain" && first.has_versions === true) {
+      this.#form = "versioned";
+      return this.#readOnce(read, values, signal);
+    }
+    return {
+      rows: [first, ...others],
+      version: first.version === null ? undefined : parseVersion(first.version),
+    };
+  }
+
+  async #detect(signal: AbortSignal): Promise<Form> {
+    const [found] = await this.#pool.run(
+      (connection) =>
+        connection.query<{ has_tables: boolean; has_versions: boolean }>(
+          { text: DETECT, values: [], name: undefined },
+          signal,
+        ),
+      signal,
+    );
+    if (found === undefined) throw new Error(`${this.#target} answered without a row`);
+    if (!found.has_tables) throw new Error("schema feature_flags does not exist, run `pbflagd migrate`");
+    return found.has_versions ? "versioned" : "plain";
+  }
+
+  #connect(signal: AbortSignal): Promise<PostgresConnection> {
+    const { url, fetchTimeoutMs } = this.#options;
+    return openPostgresConnection(
+      { url, statementTimeoutMs: this.#setsTimeout ? fetchTimeoutMs : undefined },
+      signal,
+    );
+  }
+
+  /**
+   * Whether another try may do better. Also if the lesson was learnt already: calls run side by side, and this
+   * one set out before.
+   */
+  #learn(error: unknown): boolean {
+    if (error instanceof SessionLostError) {
+      this.#pool.dropIdle();
+      return error.wasUsed;
+    }
+    if (!isAnswer(error)) return false;
+    const lesson = lessonOf(error.code, error.message);
+    if (lesson === "set nothing") this.#setsTimeout = false;
+    if (lesson === "prepare nothing") this.#prepares = false;
+    if (lesson === "prepare anew") this.#pool.dropIdle();
+    if (lesson === "look again") this.#form = undefined;
+    return lesson !== undefined;
+  }
+
+  /** For the end of a sentence; never with the password, which pg's own messages do not hold either. */
+  #explain(error: unknown): string {
+    const reason = reasonOf(error);
+    return error instanceof SessionLostError || isNetworkError(error)
+      ? `${this.#target} is lost: ${reason}`
+      : reason;
+  }
+}
+
+type Lesson = "set nothing" | "prepare nothing" | "prepare anew" | "look again";
+
+/** What an answer teaches about how to ask. */
+function lessonOf(code: string, message: string): Lesson | undefined {
+  // A pooler that refuses settings at the start of a session.
+  if (code === "08P01" && message.includes("startup parameter")) return "set nothing";
+  // No such prepared statement, or it exists already, or it is another: a pooler changed the session beneath us.
+  if (["26000", "42P05", "08P01"].includes(code)) return "prepare nothing";
+  // The tables of a prepared statement have changed.
+  if (code === "0A000") return "prepare anew";
+  // A function, table, column or schema is gone.
+  if (["42883", "42P01", "42703", "3F000"].includes(code)) return "look again";
+  return undefined;
+}
+
+function isNetworkError(error: unknown): boolean {
+  return error instanceof Error && "syscall" in error;
+}
+
+/** Host, port and database of a URL. Its own error would quote the URL, password and all. */
+function describeTarget(url: string): string {
+  try {
+    const { host, port, database } = new Client({ connectionString: url });
+    return `${host}:${port}/${database ?? ""}`;
+  } catch (error) {
+    const reason = reasonOf(error);
+    throw new StoreError(`Cannot use the database URL: ${reason}, got one that is not shown here`);
+  }
+}

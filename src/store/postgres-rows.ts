@@ -1,0 +1,89 @@
+import type { FlagState, KilledOverride, Mode, Override } from "../evaluation/state.ts";
+import type { FlagType } from "../flags/definition.ts";
+import { caseOfType } from "../flags/flag-value.ts";
+import { decode } from "../flags/wire-fields.ts";
+import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
+
+/** What both kinds of row hold. */
+interface StoredRow {
+  readonly flag_id: string;
+  readonly state: string | null;
+  readonly value: Uint8Array | null;
+}
+
+export interface FlagRow extends StoredRow {
+  readonly flag_type: string | null;
+  readonly archived: boolean;
+}
+
+export interface OverrideRow extends StoredRow {
+  readonly entity_id: string;
+}
+
+export interface KillsRow {
+  readonly flag_ids: readonly string[];
+  /** Flag id and entity id of each. Null: as at the version that the caller knows. */
+  readonly overrides: readonly (readonly [string, string])[] | null;
+  /** Whether what follows is all that changed. */
+  readonly known: boolean;
+  readonly changed_flag_ids: readonly string[];
+  readonly changed_entity_ids: readonly string[];
+}
+
+/** Stands in for rows where there are none. */
+export interface NoRow {
+  readonly flag_id: null;
+}
+
+/** One unreadable row is told of, and spoils no other. */
+export function toFlagState(row: FlagRow): FlagState {
+  return { flagId: row.flag_id, archived: row.archived, type: toFlagType(row.flag_type), ...toSetting(row) };
+}
+
+export function toOverride(row: OverrideRow): Override {
+  return { flagId: row.flag_id, entityId: row.entity_id, ...toSetting(row) };
+}
+
+export function toKilledOverrides(row: KillsRow): readonly KilledOverride[] | undefined {
+  return row.overrides?.map(([flagId, entityId]) => ({ flagId, entityId }));
+}
+
+interface Setting {
+  readonly mode: Mode;
+  readonly value: FlagValue | undefined;
+  readonly invalid?: string;
+}
+
+const MODES: ReadonlyMap<string | null, Mode> = new Map([
+  ["ENABLED", "enabled"],
+  ["DEFAULT", "default"],
+  ["KILLED", "killed"],
+]);
+
+function toSetting(row: StoredRow): Setting {
+  const mode = MODES.get(row.state);
+  const decoded = decodeValue(row.value);
+  if (mode !== undefined) return { mode, ...decoded };
+  return { mode: "default", value: decoded.value, invalid: `unknown state ${JSON.stringify(row.state)}` };
+}
+
+function decodeValue(bytes: Uint8Array | null): Pick<Setting, "value" | "invalid"> {
+  // No bytes are how an unset message is written.
+  if (bytes === null || bytes.length === 0) return { value: undefined };
+  try {
+    const value = decode(FlagValueSchema, bytes);
+    if (value.value.case !== undefined) return { value };
+    return { value: undefined, invalid: `${bytes.length} bytes that hold no value` };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return { value: undefined, invalid: `${bytes.length} bytes that are no FlagValue: ${reason}` };
+  }
+}
+
+function toFlagType(text: string | null): FlagType | undefined {
+  return text !== null && isFlagType(text) ? text : undefined;
+}
+
+function isFlagType(text: string): text is FlagType {
+  return Object.hasOwn(caseOfType, text);
+}

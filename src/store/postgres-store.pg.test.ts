@@ -1,0 +1,350 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../../test/support/postgres.ts";
+import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
+import { systemClock } from "../system/clock.ts";
+import { connectDatabase, type Database } from "./database.ts";
+import { StoreError } from "./flag-store.ts";
+import { migrate } from "./migrate.ts";
+import { openPostgresStore, type PostgresStoreOptions } from "./postgres-store.ts";
+
+/** Generous: these tests are about answers, not about time. */
+function open(url: string, options: Partial<PostgresStoreOptions> = {}) {
+  return openPostgresStore({
+    url,
+    poolSize: 4,
+    preparedStatements: "auto",
+    fetchTimeoutMs: 10_000,
+    clock: systemClock,
+    ...options,
+  });
+}
+
+function value(value: FlagValue["value"]): FlagValue {
+  return create(FlagValueSchema, { value });
+}
+
+const yes = value({ case: "boolValue", value: true });
+
+function bytes(value: FlagValue): Buffer {
+  return Buffer.from(toBinary(FlagValueSchema, value));
+}
+
+/** The tables as pbflags makes them, without our additions. */
+const PLAIN_TABLES = `
+  CREATE SCHEMA feature_flags;
+  CREATE TABLE feature_flags.features (
+    feature_id varchar(255) PRIMARY KEY, display_name varchar(255) NOT NULL DEFAULT '', description text NOT NULL DEFAULT '',
+    owner varchar(255) NOT NULL DEFAULT '', created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now());
+  CREATE TABLE feature_flags.flags (
+    flag_id varchar(512) PRIMARY KEY, feature_id varchar(255) NOT NULL REFERENCES feature_flags.features,
+    field_number int NOT NULL, display_name varchar(255) NOT NULL DEFAULT '', flag_type varchar(20) NOT NULL,
+    layer varchar(50) NOT NULL DEFAULT 'GLOBAL', description text NOT NULL DEFAULT '', default_value bytea,
+    state varchar(20) NOT NULL DEFAULT 'DEFAULT', value bytea, archived_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(), UNIQUE (feature_id, field_number));
+  CREATE INDEX idx_flags_killed ON feature_flags.flags (flag_id) WHERE state = 'KILLED';
+  CREATE TABLE feature_flags.flag_overrides (
+    flag_id varchar(512) NOT NULL REFERENCES feature_flags.flags ON DELETE CASCADE, entity_id varchar(255) NOT NULL,
+    state varchar(20) NOT NULL, value bytea, created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (flag_id, entity_id));
+  CREATE INDEX idx_overrides_entity ON feature_flags.flag_overrides (entity_id);
+  CREATE INDEX idx_overrides_killed ON feature_flags.flag_overrides (flag_id, entity_id) WHERE state = 'KILLED';
+  CREATE TABLE feature_flags.flag_audit_log (
+    id bigserial PRIMARY KEY, flag_id varchar(512) NOT NULL, action varchar(50) NOT NULL, old_value bytea, new_value bytea,
+    actor varchar(255) NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
+  CREATE INDEX idx_audit_flag ON feature_flags.flag_audit_log (flag_id, created_at DESC);`;
+
+let target: TestDatabase;
+let database: Database;
+
+async function prepare(migrated: boolean): Promise<void> {
+  target = await createTestDatabase({ migrated });
+  database = await connectDatabase({ url: target.url });
+}
+
+afterEach(async () => {
+  await database[Symbol.asyncDispose]();
+  await target[Symbol.asyncDispose]();
+});
+
+async function insertFlag(id: string, columns: Readonly<Record<string, unknown>> = {}): Promise<void> {
+  const [featureId, number] = id.split("/");
+  await database.query("INSERT INTO feature_flags.features (feature_id) VALUES ($1) ON CONFLICT DO NOTHING", [
+    featureId,
+  ]);
+  const row = { flag_id: id, feature_id: featureId, field_number: number, flag_type: "BOOL", ...columns };
+  await insert("flags", row);
+}
+
+async function insert(table: string, row: Readonly<Record<string, unknown>>): Promise<void> {
+  const names = Object.keys(row);
+  const places = names.map((_, i) => `$${i + 1}`);
+  await database.query(
+    `INSERT INTO feature_flags.${table} (${names.join()}) VALUES (${places.join()})`,
+    Object.values(row),
+  );
+}
+
+describe("a migrated database", () => {
+  beforeEach(() => prepare(true));
+
+  test("gives the states of the flags that are asked for, and their version", async () => {
+    await insertFlag("a/1", { state: "ENABLED", value: bytes(yes) });
+    await insertFlag("a/2", { flag_type: "STRING_LIST" });
+    await insertFlag("a/3", { state: "KILLED", archived_at: new Date() });
+    await insertFlag("a/4");
+    await using store = open(target.url);
+    const { value: states, version, ageMs } = await store.flagStates(["a/1", "a/2", "a/3", "a/9"]);
+    expect([...states.keys()].toSorted()).toEqual(["a/1", "a/2", "a/3"]);
+    expect(states.get("a/1")).toEqual({
+      flagId: "a/1",
+      mode: "enabled",
+      value: yes,
+      archived: false,
+      type: "BOOL",
+    });
+    expect(states.get("a/2")).toMatchObject({
+      mode: "default",
+      value: undefined,
+      archived: false,
+      type: "STRING_LIST",
+    });
+    expect(states.get("a/3")).toMatchObject({ mode: "killed", archived: true });
+    expect(version?.revision).toBe(4);
+    expect(ageMs).toBe(0);
+  });
+
+  test("answers with the version alone where nothing is found or asked for", async () => {
+    await using store = open(target.url);
+    for (const ids of [[], ["no/1"], ["with\0zero"], ["\ud800"]]) {
+      const { value: states, version } = await store.flagStates(ids);
+      expect(states.size).toBe(0);
+      expect(version).toBeDefined();
+    }
+    expect((await store.overrides(["nobody", "\0"])).value.size).toBe(0);
+  });
+
+  test("gives the overrides of each entity", async () => {
+    await insertFlag("a/1");
+    await insertFlag("a/2");
+    await insert("flag_overrides", { flag_id: "a/1", entity_id: "ann", state: "ENABLED", value: bytes(yes) });
+    await insert("flag_overrides", { flag_id: "a/2", entity_id: "ann", state: "KILLED" });
+    await insert("flag_overrides", { flag_id: "a/1", entity_id: "bob", state: "DEFAULT" });
+    await insert("flag_overrides", { flag_id: "a/1", entity_id: "eve", state: "DEFAULT" });
+    await using store = open(target.url);
+    const { value: overrides, version } = await store.overrides(["ann", "bob", "zoe"]);
+    expect([...overrides.keys()].toSorted()).toEqual(["ann", "bob"]);
+    expect(overrides.get("ann")?.get("a/1")).toEqual({
+      flagId: "a/1",
+      entityId: "ann",
+      mode: "enabled",
+      value: yes,
+    });
+    expect(overrides.get("ann")?.get("a/2")).toMatchObject({ mode: "killed", value: undefined });
+    expect(overrides.get("bob")?.size).toBe(1);
+    expect(version).toBeDefined();
+  });
+
+  test("gives the kill set, and what changed since a version", async () => {
+    for (const id of ["a/1", "a/2", "a/3"]) await insertFlag(id);
+    await using store = open(target.url);
+    const first = await store.kills(undefined);
+    expect(first.value).toEqual({ flagIds: new Set(), overrides: [], changes: { kind: "unknown" } });
+    const same = await store.kills(first.version);
+    expect(same.version).toEqual(first.version);
+    expect(same.value.changes).toEqual({ kind: "listed", flagIds: [], entityIds: [] });
+
+    await database.query("SELECT feature_flags.kill('a/2')");
+    await insert("flag_overrides", { flag_id: "a/1", entity_id: "ann", state: "KILLED" });
+    const later = await store.kills(first.version);
+    expect(later.value).toEqual({
+      flagIds: new Set(["a/2"]),
+      overrides: [{ flagId: "a/1", entityId: "ann" }],
+      changes: { kind: "listed", flagIds: ["a/2"], entityIds: ["ann"] },
+    });
+    expect(later.version).toEqual({
+      epoch: first.version?.epoch,
+      revision: (first.version?.revision ?? 0) + 2,
+    });
+
+    const elsewhere = await store.kills({ epoch: "another", revision: first.version?.revision ?? 0 });
+    expect(elsewhere.value.changes).toEqual({ kind: "unknown" });
+    const ahead = await store.kills({ epoch: first.version?.epoch ?? "", revision: 9_999 });
+    expect(ahead.value.changes).toEqual({ kind: "unknown" });
+  });
+
+  test("never shows a version that is newer than the rows beside it", async () => {
+    await insertFlag("a/1", { flag_type: "INT64", state: "ENABLED" });
+    await using store = open(target.url);
+    const start = (await store.flagStates(["a/1"])).version?.revision ?? 0;
+    const writing = new AbortController();
+    const writer = (async () => {
+      for (let n = 1; n <= 200; n++) {
+        const count = value({ case: "int64Value", value: BigInt(n) });
+        await database.query("UPDATE feature_flags.flags SET value = $1", [bytes(count)]);
+      }
+      writing.abort();
+    })();
+    let reads = 0;
+    while (!writing.signal.aborted) {
+      const { value: states, version } = await store.flagStates(["a/1"]);
+      const found = states.get("a/1")?.value?.value;
+      expect(found?.case === "int64Value" ? Number(found.value) : 0).toBe((version?.revision ?? 0) - start);
+      reads += 1;
+    }
+    await writer;
+    expect(reads).toBeGreaterThan(10);
+  });
+
+  test("tells of rows that make no sense without spoiling the others", async () => {
+    await database.query("ALTER TABLE feature_flags.flags DISABLE TRIGGER USER, DROP CONSTRAINT valid_state");
+    await insertFlag("a/1", { state: "ENABLED", value: Buffer.from("ff00ff", "hex") });
+    await insertFlag("a/2", { state: "ENABLED", value: Buffer.from("7a00", "hex") });
+    await insertFlag("a/3", { state: "ENABLED", value: Buffer.alloc(0) });
+    await insertFlag("a/4", { state: "PAUSED", value: bytes(yes) });
+    await insertFlag("a/5", { state: "ENABLED", value: bytes(yes), flag_type: "COLOUR" });
+    await insertFlag("a/6", { state: "ENABLED", value: bytes(yes) });
+    await using store = open(target.url);
+    const { value: states } = await store.flagStates([1, 2, 3, 4, 5, 6].map((n) => `a/${n}`));
+    expect(states.get("a/1")).toMatchObject({
+      mode: "enabled",
+      value: undefined,
+      invalid: expect.stringMatching(/3 bytes that are no FlagValue/),
+    });
+    expect(states.get("a/2")).toMatchObject({ value: undefined, invalid: "2 bytes that hold no value" });
+    expect(states.get("a/3")).toEqual({
+      flagId: "a/3",
+      mode: "enabled",
+      value: undefined,
+      archived: false,
+      type: "BOOL",
+    });
+    expect(states.get("a/4")).toMatchObject({ mode: "default", invalid: 'unknown state "PAUSED"' });
+    expect(states.get("a/5")).toMatchObject({ type: undefined, value: yes });
+    expect(states.get("a/6")).toEqual({
+      flagId: "a/6",
+      mode: "enabled",
+      value: yes,
+      archived: false,
+      type: "BOOL",
+    });
+  });
+
+  test("carries a value of many megabytes", async () => {
+    const big = value({ case: "stringValue", value: "x".repeat(8 * 1024 * 1024) });
+    await insertFlag("a/1", { flag_type: "STRING", state: "ENABLED", value: bytes(big) });
+    await using store = open(target.url);
+    expect((await store.flagStates(["a/1"])).value.get("a/1")?.value).toEqual(big);
+  });
+
+  test("needs no right but to read", async () => {
+    await insertFlag("a/1", { state: "KILLED" });
+    const role = `reader_${new URL(target.url).pathname.slice(1)}`;
+    await database.query(`
+      CREATE ROLE ${role} LOGIN PASSWORD 'secret';
+      GRANT USAGE ON SCHEMA feature_flags TO ${role};
+      GRANT SELECT ON feature_flags.flags, feature_flags.flag_overrides TO ${role};
+      ALTER ROLE ${role} SET default_transaction_read_only = on`);
+    try {
+      await using store = open(
+        Object.assign(new URL(target.url), { username: role, password: "secret" }).href,
+      );
+      expect((await store.flagStates(["a/1"])).value.get("a/1")?.mode).toBe("killed");
+      const { version } = await store.kills(undefined);
+      expect((await store.kills(version)).value).toMatchObject({
+        flagIds: new Set(["a/1"]),
+        changes: { kind: "listed" },
+      });
+      await store.ping();
+    } finally {
+      await database.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+    }
+  });
+
+  test("prepares its statements, unless told not to", async () => {
+    const prepared = "SELECT name FROM pg_prepared_statements";
+    for (const preparedStatements of ["auto", "off"] as const) {
+      await using store = open(target.url, { poolSize: 1, preparedStatements });
+      await store.kills(undefined);
+      await store.flagStates([]);
+      // Seen from within: a flag's id that only this session's own statements can give.
+      await database.query("DROP TABLE IF EXISTS public.seen; CREATE TABLE public.seen (name text)");
+      await database.query(`
+        CREATE OR REPLACE FUNCTION feature_flags.changes_since(since bigint, OUT known boolean, OUT flag_ids text[], OUT entity_ids text[])
+        LANGUAGE sql STABLE AS $$ SELECT true, ARRAY(${prepared}), '{}'::text[] $$`);
+      const { version } = await store.kills(undefined);
+      const { changes } = (await store.kills(version)).value;
+      const names = changes.kind === "listed" ? changes.flagIds.toSorted() : [];
+      expect(names).toEqual(
+        preparedStatements === "auto" ? ["pbflagd_flag_states_versioned", "pbflagd_kills_versioned"] : [],
+      );
+    }
+  });
+
+  test("holds no more sessions than its pool has room for, under its own name", async () => {
+    await insertFlag("a/1");
+    await using store = open(target.url, { poolSize: 2 });
+    await Promise.all(Array.from({ length: 50 }, () => store.flagStates(["a/1"])));
+    const { rows } = await database.query<{ n: number }>(
+      "SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = 'pbflagd' AND datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    expect(rows).toEqual([{ n: 2 }]);
+  });
+});
+
+describe("a database that pbflags made", () => {
+  beforeEach(async () => {
+    await prepare(false);
+    await database.query(PLAIN_TABLES);
+  });
+
+  test("is read without versions, and with them as soon as it is migrated", async () => {
+    await insertFlag("a/1", { state: "KILLED" });
+    await insert("flag_overrides", { flag_id: "a/1", entity_id: "ann", state: "KILLED" });
+    await using store = open(target.url);
+    expect(await store.flagStates(["a/1"])).toMatchObject({ version: undefined });
+    const kills = await store.kills(undefined);
+    expect(kills).toEqual({
+      value: {
+        flagIds: new Set(["a/1"]),
+        overrides: [{ flagId: "a/1", entityId: "ann" }],
+        changes: { kind: "unknown" },
+      },
+      version: undefined,
+      ageMs: 0,
+    });
+    expect((await store.kills({ epoch: "e", revision: 3 })).value.changes).toEqual({ kind: "unknown" });
+
+    await migrate(database);
+    expect((await store.kills(undefined)).version).toBeDefined();
+    expect((await store.flagStates(["a/1"])).version).toBeDefined();
+  });
+});
+
+test("a database without our schema is refused in words that help, and taken up once it is migrated", async () => {
+  await prepare(false);
+  await using store = open(target.url);
+  const refused = store.kills(undefined);
+  await expect(refused).rejects.toThrow(StoreError);
+  await expect(refused).rejects.toThrow(
+    "Cannot read flags: schema feature_flags does not exist, run `pbflagd migrate`",
+  );
+  await store.ping();
+  await migrate(database);
+  expect((await store.kills(undefined)).version).toBeDefined();
+});
+
+test("a schema that is taken away and put back is noticed", async () => {
+  await prepare(true);
+  await using store = open(target.url);
+  const before = await store.kills(undefined);
+  await database.query("DROP SCHEMA feature_flags CASCADE");
+  await expect(store.flagStates(["a/1"])).rejects.toThrow(/run `pbflagd migrate`/);
+  await database.query(PLAIN_TABLES);
+  expect((await store.flagStates(["a/1"])).version).toBeUndefined();
+  await database.query("DROP SCHEMA feature_flags CASCADE");
+  await migrate(database);
+  const after = await store.kills(before.version);
+  expect(after.version?.epoch).not.toBe(before.version?.epoch);
+  expect(after.value.changes).toEqual({ kind: "unknown" });
+});

@@ -1,0 +1,106 @@
+import type { FlagState, Override, Overrides } from "../evaluation/state.ts";
+import { formatVersion, type Version } from "../evaluation/version.ts";
+import type { Clock } from "../system/clock.ts";
+import { runInSlices } from "../system/run-in-slices.ts";
+import type { Answer, Changes, FlagStore, Kills } from "./flag-store.ts";
+import { PostgresReader } from "./postgres-reader.ts";
+import {
+  type FlagRow,
+  type KillsRow,
+  type NoRow,
+  type OverrideRow,
+  toFlagState,
+  toKilledOverrides,
+  toOverride,
+} from "./postgres-rows.ts";
+import { readFlagStates, readKills, readOverrides } from "./postgres-statements.ts";
+
+export interface PostgresStoreOptions {
+  /** `postgres://…`, as pg reads it. */
+  readonly url: string;
+  /** Sessions at most; evaluation needs few. */
+  readonly poolSize: number;
+  /** `off` for poolers that cannot carry them; `auto` finds out. */
+  readonly preparedStatements: "auto" | "off";
+  /** For every call as a whole: the wait for a session, connecting, and all tries. */
+  readonly fetchTimeoutMs: number;
+  readonly clock: Clock;
+}
+
+/** A flag store that can also be asked whether it is there. */
+export interface PostgresStore extends FlagStore {
+  /** Rejects with a StoreError unless the database answers in time. */
+  ping(): Promise<void>;
+}
+
+/**
+ * Reads flag state from a database made by pbflagd or by pbflags. Needs to read the tables, and no more.
+ * Connects when first asked; throws a StoreError only for a URL that cannot be one.
+ */
+export function openPostgresStore(options: PostgresStoreOptions): PostgresStore {
+  const reader = new PostgresReader(options);
+  return {
+    async flagStates(flagIds) {
+      const { rows, version } = await reader.read<FlagRow | NoRow>(readFlagStates, [possible(flagIds)]);
+      const found = rows.filter((row) => row.flag_id !== null);
+      return toAnswer(await runInSlices(toFlagStates(found)), version);
+    },
+    async overrides(entityIds) {
+      const { rows, version } = await reader.read<OverrideRow | NoRow>(readOverrides, [possible(entityIds)]);
+      const found = rows.filter((row) => row.flag_id !== null);
+      return toAnswer(await runInSlices(toOverrides(found)), version);
+    },
+    async kills(since) {
+      const { rows, version } = await reader.read<KillsRow>(readKills, [
+        since?.revision ?? null,
+        since === undefined ? null : formatVersion(since),
+      ]);
+      const [row] = rows;
+      const kills: Kills = {
+        flagIds: new Set(row.flag_ids),
+        overrides: toKilledOverrides(row),
+        changes: toChanges(row, since, version),
+      };
+      return toAnswer(kills, version);
+    },
+    ping: () => reader.ping(),
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  };
+}
+
+function toAnswer<T>(value: T, version: Version | undefined): Answer<T> {
+  return { value, version, ageMs: 0 };
+}
+
+/** Postgres refuses text with a zero byte; there is no row of such a name, and one must not fail the others. */
+function possible(ids: readonly string[]): readonly string[] {
+  return ids.filter((id) => !id.includes("\0"));
+}
+
+// Row by row, so that many, or many that cannot be read, hold nobody up.
+
+function* toFlagStates(rows: readonly FlagRow[]): Generator<void, ReadonlyMap<string, FlagState>> {
+  const states = new Map<string, FlagState>();
+  for (const row of rows) {
+    states.set(row.flag_id, toFlagState(row));
+    yield;
+  }
+  return states;
+}
+
+function* toOverrides(rows: readonly OverrideRow[]): Generator<void, ReadonlyMap<string, Overrides>> {
+  const byEntity = new Map<string, Map<string, Override>>();
+  for (const row of rows) {
+    const override = toOverride(row);
+    const ofEntity = byEntity.get(override.entityId) ?? new Map<string, Override>();
+    byEntity.set(override.entityId, ofEntity.set(override.flagId, override));
+    yield;
+  }
+  return byEntity;
+}
+
+/** Revisions compare within one epoch only. */
+function toChanges(row: KillsRow, since: Version | undefined, now: Version | undefined): Changes {
+  if (!row.known || since === undefined || since.epoch !== now?.epoch) return { kind: "unknown" };
+  return { kind: "listed", flagIds: row.changed_flag_ids, entityIds: row.changed_entity_ids };
+}

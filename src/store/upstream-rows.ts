@@ -1,0 +1,44 @@
+import type { FlagState, Mode, Override } from "../evaluation/state.ts";
+import type { GetFlagStateResponse, GetOverridesResponse } from "../gen/pbflags/v1/evaluator_pb.ts";
+import { type FlagValue, State } from "../gen/pbflags/v1/types_pb.ts";
+import { StoreError } from "./flag-store.ts";
+
+/** What another evaluator says of one flag. Throws a StoreError for an answer about something else. */
+export function toFlagState(flagId: string, { flag, archived }: GetFlagStateResponse): FlagState {
+  if (flag?.flagId !== flagId) {
+    const got = flag === undefined ? "none" : JSON.stringify(flag.flagId);
+    throw new StoreError(`Cannot use a flag state: must be of ${JSON.stringify(flagId)}, got ${got}`);
+  }
+  // The type is not on the wire.
+  return { flagId, archived, type: undefined, ...toSetting(flag.state, flag.value) };
+}
+
+/** What another evaluator says of one entity. Throws a StoreError for an answer about another. */
+export function toOverrides(entityId: string, { overrides }: GetOverridesResponse): readonly Override[] {
+  return overrides.map((override) => {
+    if (override.entityId !== entityId) {
+      const got = JSON.stringify(override.entityId);
+      throw new StoreError(`Cannot use overrides: must be of entity ${JSON.stringify(entityId)}, got ${got}`);
+    }
+    return { flagId: override.flagId, entityId, ...toSetting(override.state, override.value) };
+  });
+}
+
+/** Stands for a flag of which the upstream cannot tell the state, although it can for others. */
+export function untoldFlagState(flagId: string, reason: string): FlagState {
+  return { flagId, mode: "default", value: undefined, archived: false, type: undefined, invalid: reason };
+}
+
+const MODE_OF_STATE: ReadonlyMap<State, Mode> = new Map([
+  [State.ENABLED, "enabled"],
+  [State.DEFAULT, "default"],
+  [State.KILLED, "killed"],
+]);
+
+function toSetting(state: State, value: FlagValue | undefined): Pick<Override, "mode" | "value" | "invalid"> {
+  const mode = MODE_OF_STATE.get(state);
+  // A state from later than us: what it means is anyone's guess, so nothing of it is served.
+  if (mode === undefined)
+    return { mode: "default", value: undefined, invalid: `expected a state, got ${state}` };
+  return { mode, value: value?.value.case === undefined ? undefined : value };
+}

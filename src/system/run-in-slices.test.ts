@@ -1,0 +1,40 @@
+import { setImmediate } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { runAtOnce, runInSlices } from "./run-in-slices.ts";
+
+test("runInSlices() lets others have their turn, and gives the result", async () => {
+  let turns = 0;
+  const done = new AbortController();
+  const others = (async () => {
+    while (!done.signal.aborted) {
+      await setImmediate();
+      turns += 1;
+    }
+  })();
+  expect(await runInSlices(countTo(1_000), 0)).toBe(1_000);
+  done.abort();
+  await others;
+  expect(turns).toBeGreaterThan(100);
+});
+
+test("runInSlices() rejects with what the computation throws", async () => {
+  await expect(runInSlices(fail())).rejects.toThrow("no good");
+});
+
+test("runAtOnce() gives the same result", () => {
+  expect(runAtOnce(countTo(1_000))).toBe(1_000);
+});
+
+function* countTo(n: number): Generator<void, number> {
+  let count = 0;
+  while (count < n) {
+    count += 1;
+    yield;
+  }
+  return count;
+}
+
+function* fail(): Generator<void, number> {
+  yield;
+  throw new Error("no good");
+}

@@ -1,0 +1,129 @@
+/**
+ * Every metric of pbflagd beside Node's own. Names and label values are API: dashboards and alerts depend on them.
+ * Labels take their values from the closed sets below or from `MetricsOptions`, never from a request.
+ */
+export interface MetricSpec {
+  readonly name: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly labels: readonly string[];
+  readonly help: string;
+}
+
+export const SOURCES = ["default", "global", "override", "killed", "cached", "archived", "stale"] as const;
+export const TIERS = ["kill_set", "flags", "overrides"] as const;
+export const BACKENDS = ["db", "upstream"] as const;
+export const OPERATIONS = ["flag_state", "overrides", "killed_flags"] as const;
+export const HEALTH_STATUSES = ["connecting", "serving", "degraded"] as const;
+export const BREAKER_STATES = ["closed", "open", "half-open"] as const;
+/** `rejected`: not usable, the old set serves on. `held`: removes too much to be taken without force. */
+export const RELOAD_RESULTS = ["replaced", "unchanged", "rejected", "held"] as const;
+export const PROTOCOLS = ["connect", "grpc", "grpc-web"] as const;
+/** Connect's spelling, for every protocol; in the order of gRPC's numbers, which are their places. */
+export const RPC_CODES = [
+  "ok",
+  "canceled",
+  "unknown",
+  "invalid_argument",
+  "deadline_exceeded",
+  "not_found",
+  "already_exists",
+  "permission_denied",
+  "resource_exhausted",
+  "failed_precondition",
+  "aborted",
+  "out_of_range",
+  "unimplemented",
+  "internal",
+  "unavailable",
+  "data_loss",
+  "unauthenticated",
+] as const;
+
+/** Why a connection was cut, or not taken. */
+export const DROP_REASONS = [
+  "too_many_connections",
+  "no_request",
+  "half_open",
+  "stalled",
+  "not_accepted",
+] as const;
+
+export type Source = (typeof SOURCES)[number];
+export type Tier = (typeof TIERS)[number];
+export type Backend = (typeof BACKENDS)[number];
+export type Operation = (typeof OPERATIONS)[number];
+export type HealthStatus = (typeof HEALTH_STATUSES)[number];
+export type BreakerState = (typeof BREAKER_STATES)[number];
+export type ReloadResult = (typeof RELOAD_RESULTS)[number];
+export type Protocol = (typeof PROTOCOLS)[number];
+export type DropReason = (typeof DROP_REASONS)[number];
+export type RpcCode = (typeof RPC_CODES)[number];
+
+/** Upper bounds in seconds. */
+export const FETCH_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
+/** Upper bounds in seconds. Answers from memory take well below a millisecond. */
+export const RPC_BUCKETS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
+
+export const METRICS = {
+  evaluations: counter("pbflags_evaluations_total", "Evaluations, by where the value came from.", [
+    "source",
+    "status",
+  ]),
+  cacheHits: counter("pbflags_cache_hits_total", "Look-ups answered from memory, fresh or not.", ["tier"]),
+  cacheMisses: counter(
+    "pbflags_cache_misses_total",
+    "Look-ups that had to ask the store, or found nothing.",
+    ["tier"],
+  ),
+  fetchSeconds: histogram("pbflags_fetch_duration_seconds", "Calls of the store, failed ones included.", [
+    "backend",
+    "operation",
+  ]),
+  fetchFailures: counter("pbflags_fetch_failures_total", "Calls of the store that failed.", [
+    "backend",
+    "operation",
+  ]),
+  killSetSize: gauge("pbflags_kill_set_size", "Flags in the kill set."),
+  consecutiveFailures: gauge("pbflags_health_consecutive_failures", "Store calls that failed in a row."),
+  healthStatus: gauge("pbflags_health_status", "1 for the status that holds, 0 for the others.", ["status"]),
+  pollerLastSuccess: gauge(
+    "pbflags_poller_last_success_timestamp",
+    "When the kill set was last read, in seconds since 1970. 0: never.",
+  ),
+  overrideCacheSize: gauge("pbflags_override_cache_size", "Entities whose overrides are in memory."),
+  stateAge: gauge(
+    "pbflags_state_age_seconds",
+    "Time since the state in force was read from the database. +Inf: never read.",
+  ),
+  breakerState: gauge(
+    "pbflags_breaker_state",
+    "1 for the state of the store's circuit breaker, 0 for the others.",
+    ["state"],
+  ),
+  epochChanges: counter(
+    "pbflags_epoch_changes_total",
+    "How often the store turned out to be another one than before.",
+  ),
+  invalidValues: counter("pbflags_invalid_values_total", "Stored values found that cannot be used."),
+  descriptorReloads: counter("pbflags_descriptor_reloads_total", "Reloads of the descriptor set.", [
+    "result",
+  ]),
+  connectionsDropped: counter("pbflags_connections_dropped_total", "Connections cut, or not taken.", [
+    "reason",
+  ]),
+  rpcRequests: counter("pbflags_rpc_requests_total", "RPCs answered.", ["procedure", "protocol", "code"]),
+  rpcSeconds: histogram("pbflags_rpc_duration_seconds", "Time from request to answer.", ["procedure"]),
+  buildInfo: gauge("pbflags_build_info", "Always 1; the version is in the label.", ["version"]),
+} as const;
+
+function counter(name: string, help: string, labels: readonly string[] = []): MetricSpec {
+  return { name, type: "counter", labels, help };
+}
+
+function gauge(name: string, help: string, labels: readonly string[] = []): MetricSpec {
+  return { name, type: "gauge", labels, help };
+}
+
+function histogram(name: string, help: string, labels: readonly string[]): MetricSpec {
+  return { name, type: "histogram", labels, help };
+}

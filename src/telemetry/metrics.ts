@@ -1,0 +1,179 @@
+import { Registry } from "prom-client";
+import { type Fetch, FetchCounts, type Rpc, RpcCounts } from "./call-counts.ts";
+import {
+  BREAKER_STATES,
+  type BreakerState,
+  DROP_REASONS,
+  type DropReason,
+  HEALTH_STATUSES,
+  type HealthStatus,
+  METRICS,
+  RELOAD_RESULTS,
+  type ReloadResult,
+  SOURCES,
+  type Source,
+  TIERS,
+  type Tier,
+} from "./metric-list.ts";
+import { nodeMetrics } from "./node-metrics.ts";
+import { publishCounter, publishGauge, publishHistogram, type Sample, sample } from "./publish.ts";
+import { Tally } from "./tally.ts";
+
+/** Counts what happens, in plain numbers, and publishes it when scraped. Nothing here throws. */
+export interface Metrics extends Disposable {
+  recordEvaluation(source: Source): void;
+  recordCacheHit(tier: Tier): void;
+  recordCacheMiss(tier: Tier): void;
+  recordFetch(fetch: Fetch): void;
+  recordRpc(rpc: Rpc): void;
+  recordInvalidValue(): void;
+  recordEpochChange(): void;
+  recordConnectionDropped(reason: DropReason): void;
+  recordDescriptorReload(result: ReloadResult): void;
+
+  /** From now on the gauges show what these properties hold when a scrape reads them. */
+  observe(gauges: Gauges): void;
+
+  /** All metrics in Prometheus' text format. */
+  render(): Promise<RenderedMetrics>;
+}
+
+export interface RenderedMetrics {
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/** What is looked up rather than counted. Meant to be getters. */
+export interface Gauges {
+  /** Flags. */
+  readonly killSetSize: number;
+  /** Entities. */
+  readonly overrideCacheSize: number;
+  readonly failuresInARow: number;
+  readonly healthStatus: HealthStatus;
+  /** When the kill set was last read, in milliseconds since 1970. Undefined: never. */
+  readonly killsReadAtWallMs: number | undefined;
+  /** Time since the state in force was read from the database. Undefined: never. */
+  readonly stateAgeMs: number | undefined;
+  readonly breakerState: BreakerState;
+}
+
+export interface MetricsOptions {
+  /** Of pbflagd. */
+  readonly version: string;
+  /** All that the server has, as `package.Service/Method`. Any other is counted as `other`. */
+  readonly procedures: readonly string[];
+}
+
+export function createMetrics({ version, procedures }: MetricsOptions): Metrics {
+  const counts = createCounts(procedures);
+  let gauges = NOTHING_KNOWN;
+  const registry = new Registry();
+  publishCounts(registry, counts);
+  publishGauges(registry, () => gauges);
+  publishGauge(registry, METRICS.buildInfo, () => [sample(1, { version })]);
+
+  return {
+    recordEvaluation(source) {
+      counts.evaluations.add(source);
+    },
+    recordCacheHit(tier) {
+      counts.cacheHits.add(tier);
+    },
+    recordCacheMiss(tier) {
+      counts.cacheMisses.add(tier);
+    },
+    recordFetch(fetch) {
+      counts.fetches.record(fetch);
+    },
+    recordRpc(rpc) {
+      counts.rpcs.record(rpc);
+    },
+    recordInvalidValue() {
+      counts.invalidValues += 1;
+    },
+    recordEpochChange() {
+      counts.epochChanges += 1;
+    },
+    recordConnectionDropped(reason) {
+      counts.connectionsDropped.add(reason);
+    },
+    recordDescriptorReload(result) {
+      counts.descriptorReloads.add(result);
+    },
+    observe(next) {
+      gauges = next;
+    },
+    async render() {
+      const texts = await Promise.all([registry.metrics(), nodeMetrics().metrics()]);
+      return { contentType: registry.contentType, body: texts.join("\n") };
+    },
+    [Symbol.dispose]() {
+      registry.clear();
+      gauges = NOTHING_KNOWN;
+    },
+  };
+}
+
+type Counts = ReturnType<typeof createCounts>;
+
+function createCounts(procedures: readonly string[]) {
+  return {
+    evaluations: new Tally(SOURCES),
+    cacheHits: new Tally(TIERS),
+    cacheMisses: new Tally(TIERS),
+    descriptorReloads: new Tally(RELOAD_RESULTS),
+    invalidValues: 0,
+    epochChanges: 0,
+    connectionsDropped: new Tally(DROP_REASONS),
+    fetches: new FetchCounts(),
+    rpcs: new RpcCounts(procedures),
+  };
+}
+
+function publishCounts(registry: Registry, counts: Counts): void {
+  const { evaluations, cacheHits, cacheMisses, descriptorReloads, fetches, rpcs } = counts;
+  publishCounter(registry, METRICS.evaluations, () =>
+    evaluations.samples((source) => ({ source, status: "ok" })),
+  );
+  publishCounter(registry, METRICS.cacheHits, () => cacheHits.samples((tier) => ({ tier })));
+  publishCounter(registry, METRICS.cacheMisses, () => cacheMisses.samples((tier) => ({ tier })));
+  publishHistogram(registry, METRICS.fetchSeconds, () => fetches.durations());
+  publishCounter(registry, METRICS.fetchFailures, () => fetches.failures());
+  publishCounter(registry, METRICS.invalidValues, () => [sample(counts.invalidValues)]);
+  publishCounter(registry, METRICS.connectionsDropped, () =>
+    counts.connectionsDropped.samples((reason) => ({ reason })),
+  );
+  publishCounter(registry, METRICS.epochChanges, () => [sample(counts.epochChanges)]);
+  publishCounter(registry, METRICS.descriptorReloads, () =>
+    descriptorReloads.samples((result) => ({ result })),
+  );
+  publishCounter(registry, METRICS.rpcRequests, () => rpcs.requests());
+  publishHistogram(registry, METRICS.rpcSeconds, () => rpcs.durations());
+}
+
+function publishGauges(registry: Registry, read: () => Gauges): void {
+  publishGauge(registry, METRICS.killSetSize, () => [sample(read().killSetSize)]);
+  publishGauge(registry, METRICS.overrideCacheSize, () => [sample(read().overrideCacheSize)]);
+  publishGauge(registry, METRICS.consecutiveFailures, () => [sample(read().failuresInARow)]);
+  publishGauge(registry, METRICS.healthStatus, () => oneOf("status", HEALTH_STATUSES, read().healthStatus));
+  publishGauge(registry, METRICS.pollerLastSuccess, () => [sample((read().killsReadAtWallMs ?? 0) / 1_000)]);
+  publishGauge(registry, METRICS.stateAge, () => [sample((read().stateAgeMs ?? Infinity) / 1_000)]);
+  publishGauge(registry, METRICS.breakerState, () => oneOf("state", BREAKER_STATES, read().breakerState));
+}
+
+/** What the gauges show until the daemon has something to show. */
+const NOTHING_KNOWN: Gauges = {
+  killSetSize: 0,
+  overrideCacheSize: 0,
+  failuresInARow: 0,
+  healthStatus: "connecting",
+  killsReadAtWallMs: undefined,
+  stateAgeMs: undefined,
+  breakerState: "closed",
+};
+
+/** 1 for the value that holds, 0 for the others, as Prometheus wants states. */
+function oneOf(label: string, values: readonly string[], holds: string): readonly Sample[] {
+  return values.map((value) => sample(value === holds ? 1 : 0, { [label]: value }));
+}

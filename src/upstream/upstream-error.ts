@@ -1,0 +1,17 @@
+/** An upstream was not reached, refused, or answered what makes no sense. */
+export class UpstreamError extends Error {
+  override readonly name = "UpstreamError";
+  /**
+   * What the upstream answered, as Connect names it: `not_found`, `unavailable` and so on.
+   * Without an answer, `url`: not usable; `connection`: not reached, or broken off; `answer`: makes no sense.
+   */
+  readonly code: string;
+  /** The upstream's own service said so, and not something on the way to it. */
+  readonly answered: boolean;
+
+  constructor(code: string, message: string, options: ErrorOptions & { readonly answered?: boolean } = {}) {
+    super(message, options);
+    this.code = code;
+    this.answered = options.answered ?? false;
+  }
+}

@@ -1,0 +1,195 @@
+import { once } from "node:events";
+import { chmod, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type DaemonOptions, failToStart, startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { eventually } from "../support/eventually.ts";
+import { listen } from "../support/listen.ts";
+import { createTestDatabase, type TestDatabase } from "../support/postgres.ts";
+import { openTcpProxy } from "../support/tcp-proxy.ts";
+import { openScene, type Scene, serveArgs, shop, through } from "./scene.ts";
+
+let database: TestDatabase;
+let scene: Scene;
+let folder: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  scene = await openScene(database);
+  folder = await mkdtemp(join(tmpdir(), "pbflagd-start-"));
+});
+
+afterAll(async () => {
+  await rm(folder, { recursive: true });
+  await scene[Symbol.asyncDispose]();
+  await database[Symbol.asyncDispose]();
+});
+
+function start(options: Partial<DaemonOptions> = {}): Promise<TestDaemon> {
+  return startDaemon({ args: serveArgs(database.url, scene), ...options });
+}
+
+test("SIGTERM and SIGINT end it with exit code 0 and log lines that are one JSON object each", async () => {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    await using daemon = await start();
+    await daemon.whenReady();
+    await daemon.evaluate("shop/1");
+    daemon.kill(signal);
+    expect(await daemon.exited).toEqual({ code: 0, signal: null });
+    expect(daemon.log.map(({ event }) => event).toSorted()).toEqual([
+      "descriptors_loaded",
+      "kill_set_changed",
+      "serving",
+      "stopping",
+    ]);
+    for (const line of daemon.log) {
+      expect(line).toMatchObject({ level: "info", msg: expect.any(String), time: expect.any(String) });
+    }
+  }
+});
+
+test("a second signal ends it at once, whatever still runs", async () => {
+  await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+  const args = [...serveArgs(through(proxy, database.url), scene), "--cache-fetch-timeout", "20s"];
+  await using daemon = await start({ args });
+  await daemon.whenReady();
+  proxy.drop();
+  const unanswered = daemon.evaluate("shop/1", "stranger").catch((error: unknown) => error);
+  await eventually(() => proxy.connectionCount > 0);
+  await setTimeout(100);
+  daemon.kill("SIGTERM");
+  await eventually(() => daemon.log.some(({ event }) => event === "stopping"));
+  // So soon after, it is the same Ctrl-C once more.
+  daemon.kill("SIGTERM");
+  await setTimeout(500);
+  const secondAt = performance.now();
+  daemon.kill("SIGTERM");
+  expect(await daemon.exited).toEqual({ code: 143, signal: null });
+  expect(performance.now() - secondAt).toBeLessThan(3_000);
+  expect(await unanswered).toBeInstanceOf(Error);
+});
+
+test("stopped while the store says nothing, it ends in the time it is given", async () => {
+  await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+  const args = [
+    ...serveArgs(through(proxy, database.url), scene),
+    ...["--cache-fetch-timeout", "20s", "--shutdown-timeout", "1s", "--database-pool", "1"],
+  ];
+  await using daemon = await start({ args });
+  await daemon.whenReady();
+  proxy.drop();
+  const unanswered = daemon.evaluate("shop/1", "stranger").catch((error: unknown) => error);
+  // The next poll is under way as well.
+  await setTimeout(1_500);
+  const startedAt = performance.now();
+  expect(await daemon.stop()).toBe(0);
+  expect(performance.now() - startedAt).toBeLessThan(10_000);
+  expect(await unanswered).toBeInstanceOf(Error);
+});
+
+test("stopped before it has heard from its store, it ends cleanly", async () => {
+  await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+  proxy.drop();
+  await using daemon = await start({ args: serveArgs(through(proxy, database.url), scene) });
+  expect((await fetch(`${daemon.url}/healthz`)).status).toBe(200);
+  expect(await daemon.stop()).toBe(0);
+});
+
+test("SIGHUP reads the descriptors again, and survives what it finds", async () => {
+  const path = join(folder, "hangup.pb");
+  await scene.describe(shop);
+  await rename(scene.descriptors, path);
+  await scene.describe(shop);
+  await using daemon = await start({ args: serveArgs(database.url, { descriptors: path }) });
+  await daemon.whenReady();
+  const reloads = async (result: string) =>
+    (await daemon.metric("pbflags_descriptor_reloads_total"))[`result="${result}"`] ?? 0;
+  const flagIds = async () => (await daemon.bulkEvaluate([])).map(({ flagId }) => flagId);
+  const all = ["shop/1", "shop/2", "shop/3", "shop/4", "shop/5", "shop/6"];
+  // The watch reports once by itself; from then on only changes, or who asks.
+  await eventually(async () => (await reloads("unchanged")) === 1);
+  daemon.kill("SIGHUP");
+  await eventually(async () => (await reloads("unchanged")) === 2);
+
+  await rm(path);
+  daemon.kill("SIGHUP");
+  await eventually(async () => (await reloads("rejected")) > 0);
+  expect(await flagIds()).toEqual(all);
+  expect((await daemon.readiness()).status).toBe(200);
+
+  const [feature] = shop;
+  if (feature === undefined) throw new Error("Cannot happen");
+  await scene.describe([{ ...feature, flags: feature.flags.slice(0, 4) }]);
+  await rename(scene.descriptors, path);
+  daemon.kill("SIGHUP");
+  await eventually(async () => (await flagIds()).length === 4);
+  await scene.describe(shop);
+});
+
+test("a port that is taken is one line, and leaves no process", async () => {
+  const server = createServer();
+  const port = await listen(server);
+  const args = [...serveArgs(database.url, scene), "--listen", `127.0.0.1:${port}`];
+  const { code, log } = await failToStart({ args });
+  server.close();
+  await once(server, "close");
+  expect(code).toBe(1);
+  expect(errorsOf(log)).toEqual([expect.stringMatching(new RegExp(`^error: Cannot listen on .*${port}`))]);
+});
+
+test("descriptors that cannot be used are named with what is wrong, and exit code 2", async () => {
+  const broken = join(folder, "broken.pb");
+  await writeFile(broken, "no descriptor set");
+  const empty = join(folder, "empty.pb");
+  await writeFile(empty, "");
+  for (const path of [broken, empty, join(folder, "missing.pb"), folder]) {
+    const { code, log } = await failToStart({ args: serveArgs(database.url, { descriptors: path }) });
+    expect(code).toBe(2);
+    const errors = errorsOf(log);
+    expect(errors.at(-1)).toContain(path);
+    expect(errors.length).toBeLessThan(3);
+    expect(log.filter(({ event }) => event === "serving" || event === "stdout")).toEqual([]);
+  }
+});
+
+test("a configuration that is wrong is told whole, and exit code 2", async () => {
+  const args = ["--listen", "nowhere", "--cache-kill-ttl", "soon", "--descriptors", scene.descriptors];
+  const { code, log } = await failToStart({ args });
+  expect(code).toBe(2);
+  const told = errorsOf(log).join("\n");
+  for (const name of ["--listen", "--cache-kill-ttl", "database"]) expect(told).toContain(name);
+});
+
+test.each([
+  ["throws", "setImmediate(() => { throw new Error('nobody expected this'); })"],
+  ["is a promise that nobody awaits", "void Promise.reject(new Error('nobody expected this'))"],
+])("an unexpected exception that %s is logged with its stack, and ends it", async (_, statement) => {
+  // Code of somebody else in the same process: the only bug that a test can bring about without planting one.
+  const script = join(folder, "bug.mjs");
+  await writeFile(script, `process.once("SIGUSR2", () => { ${statement}; });`);
+  await chmod(script, 0o644);
+  await using daemon = await start({ env: { NODE_OPTIONS: `--import=${script}` } });
+  await daemon.whenReady();
+  daemon.kill("SIGUSR2");
+  expect(await daemon.exited).toEqual({ code: 70, signal: null });
+  const last = daemon.log.at(-1);
+  expect(last).toMatchObject({ event: "unexpected_exception", level: "error" });
+  expect(JSON.stringify(last)).toContain("nobody expected this");
+  expect(JSON.stringify(last)).toContain("bug.mjs");
+  expect(daemon.log.filter(({ event }) => event === "stdout" || event === "stderr")).toEqual([]);
+});
+
+test("whoever stops reading its log does not stop it", async () => {
+  await using daemon = await start({ args: [...serveArgs(database.url, scene), "--log-level", "debug"] });
+  await daemon.whenReady();
+  daemon.closeOutput();
+  for (let i = 0; i < 300; i++) await daemon.evaluate("shop/1", `reader-${i}`);
+  expect(await daemon.stop()).toBe(0);
+});
+
+function errorsOf(log: TestDaemon["log"]): readonly string[] {
+  return log.filter(({ event }) => event === "stderr").map(({ line }) => String(line));
+}

@@ -1,0 +1,160 @@
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { describe, expect, test } from "vitest";
+import {
+  Health,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from "../../src/gen/grpc/health/v1/health_pb.ts";
+import { answersTo, openScene, SOON, serveArgs, through } from "../daemon/scene.ts";
+import { failToStart, startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { eventually } from "../support/eventually.ts";
+import { createTestDatabase } from "../support/postgres.ts";
+import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+
+// Fault 4, without a snapshot.
+
+// They mostly wait, so they wait side by side.
+describe.concurrent("a cold start", () => {
+  const absences: Readonly<Record<string, (proxy: TcpProxy) => void>> = {
+    "out of reach": (proxy) => proxy.cut(),
+    silent: (proxy) => proxy.drop(),
+    "speaking garbage": (proxy) => proxy.garble(),
+  };
+
+  test.for(Object.entries(absences))(
+    "started while the store is %s, it serves defaults and does not claim to be ready",
+    async ([, fail], { expect }) => {
+      await using database = await createTestDatabase();
+      await using scene = await openScene(database);
+      await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+      fail(proxy);
+      await using daemon = await startDaemon({ args: serveArgs(through(proxy, database.url), scene) });
+      expect(await standing(daemon)).toMatchObject(NOT_READY);
+      await eventually(async () => (await daemon.readiness()).checks["database"]?.healthy === false);
+      expect(await standing(daemon)).toMatchObject(NOT_READY);
+
+      proxy.restore();
+      await expect.poll(() => standing(daemon), SOON).toMatchObject(READY);
+    },
+  );
+
+  test("restarted during an outage, it comes back not ready, and recovers", async ({ expect }) => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene(database);
+    await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+    const args = serveArgs(through(proxy, database.url), scene);
+    const first = await startDaemon({ args });
+    await first.whenReady();
+    expect(await first.evaluate("shop/3")).toMatchObject({ value: { int64Value: "7" } });
+    proxy.cut();
+    expect(await first.stop()).toBe(0);
+
+    await using second = await startDaemon({ args: [...args, "--listen", `127.0.0.1:${first.port}`] });
+    expect(await standing(second)).toMatchObject(NOT_READY);
+    proxy.restore();
+    await expect.poll(() => standing(second), SOON).toMatchObject(READY);
+  });
+
+  test("a database that is not migrated is as good as none, until it is", async ({ expect }) => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene(database);
+    await scene.sql("ALTER SCHEMA feature_flags RENAME TO hidden");
+    await using daemon = await startDaemon({ args: serveArgs(database.url, scene) });
+    expect(await standing(daemon)).toMatchObject(NOT_READY);
+    await eventually(() => daemon.log.some(({ reason }) => String(reason).includes("run `pbflagd migrate`")));
+    await scene.sql("ALTER SCHEMA hidden RENAME TO feature_flags");
+    await expect.poll(() => standing(daemon), SOON).toMatchObject(READY);
+  });
+
+  test("with --require-store it ends with exit code 3 and one clear line", async ({ expect }) => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene(database);
+    await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+    proxy.drop();
+    const args = [...serveArgs(through(proxy, database.url), scene), "--require-store"];
+    const { code, log } = await failToStart({ args });
+    expect(code).toBe(3);
+    const told = log.filter(({ event }) => event === "stderr").map(({ line }) => line);
+    expect(told).toEqual([
+      expect.stringMatching(/^error: Cannot start: the store has not answered within \d+ ms$/),
+    ]);
+    expect(log.filter(({ event }) => event === "stdout" || event === "serving")).toEqual([]);
+  });
+
+  test("with --require-store it waits for a store that is slow to come", async ({ expect }) => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene(database);
+    await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+    proxy.drop();
+    const starting = startDaemon({
+      args: [...serveArgs(through(proxy, database.url), scene), "--require-store", "true"],
+    });
+    await eventually(() => proxy.connectionCount > 0, { what: "the daemon calls its store" });
+    proxy.restore();
+    await using daemon = await starting;
+    expect((await daemon.readiness()).status).toBe(200);
+  });
+});
+
+/** Everything that a daemon says of itself, and what it answers ann. */
+async function standing(daemon: TestDaemon) {
+  const { status, word } = await daemon.readiness();
+  const ask = async (method: string, request: object) => {
+    const { status, answer } = await daemon.call(method, request);
+    return { status, answer: JSON.stringify(answer) };
+  };
+  const [killed, state, overrides] = [
+    await ask("GetKilledFlags", {}),
+    await ask("GetFlagState", { flagId: "shop/1" }),
+    await ask("GetOverrides", { entityId: "ann" }),
+  ];
+  return {
+    alive: (await fetch(`${daemon.url}/healthz`)).status,
+    ready: `${status} ${word}`,
+    grpc: ServingStatus[await servingStatus(daemon)],
+    answers: await answersTo(daemon, "ann")(),
+    ageIsKnown: Number.isFinite((await daemon.metric("pbflags_state_age_seconds"))[""]),
+    stateCalls: [killed, state, overrides].map(({ status }) => status),
+    killed: killed.answer,
+  };
+}
+
+/** Alive, answering, and honest about what it does not know. */
+const NOT_READY = {
+  alive: 200,
+  ready: "503 starting",
+  grpc: "NOT_SERVING",
+  answers: {
+    "shop/1": '{"stringValue":"daily"} DEFAULT',
+    "shop/2": '{"boolValue":true} DEFAULT',
+    "shop/3": '{"int64Value":"5"} DEFAULT',
+    "shop/4": '{"doubleValue":0.5} DEFAULT',
+    "shop/5": '{"stringListValue":{"values":["s","m"]}} DEFAULT',
+    "shop/6": " DEFAULT",
+  },
+  ageIsKnown: false,
+  stateCalls: [503, 503, 503],
+  killed: expect.stringContaining("unavailable"),
+};
+
+const READY = {
+  alive: 200,
+  ready: "200 ready",
+  grpc: "SERVING",
+  answers: {
+    "shop/1": '{"stringValue":"never"} OVERRIDE',
+    "shop/2": '{"boolValue":true} DEFAULT',
+    "shop/3": '{"int64Value":"7"} GLOBAL',
+    "shop/4": '{"doubleValue":0.5} KILLED',
+    "shop/5": '{"stringListValue":{"values":["l"]}} GLOBAL',
+    "shop/6": " DEFAULT",
+  },
+  ageIsKnown: true,
+  stateCalls: [200, 200, 200],
+  killed: '{"flagIds":["shop/4"]}',
+};
+
+async function servingStatus(daemon: TestDaemon): Promise<ServingStatus> {
+  const client = createClient(Health, createGrpcTransport({ baseUrl: daemon.url }));
+  return (await client.check({ service: "pbflags.v1.FlagEvaluatorService" })).status;
+}

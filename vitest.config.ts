@@ -1,0 +1,34 @@
+import { existsSync } from "node:fs";
+import { defineConfig } from "vitest/config";
+
+const report = process.env["VITEST_JSON"];
+const globalSetup = "test/support/global-setup.ts";
+
+const common = {
+  testTimeout: 60_000,
+  hookTimeout: 120_000,
+  pool: "forks",
+  ...(existsSync(globalSetup) ? { globalSetup } : {}),
+} as const;
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          ...common,
+          name: "main",
+          include: ["src/**/*.test.ts", "test/**/*.test.ts"],
+          exclude: ["test/readme/**"],
+        },
+      },
+      {
+        // Runs alone: it takes the ports that a newcomer's first start takes.
+        test: { ...common, name: "readme", include: ["test/readme/**/*.test.ts"] },
+      },
+    ],
+    // Verbose names what is skipped, and why.
+    reporters: report === undefined ? ["default"] : ["verbose", "json"],
+    ...(report === undefined ? {} : { outputFile: { json: report } }),
+  },
+});
