@@ -7,7 +7,7 @@ import { listMarked } from "./marked-processes.ts";
 export interface NpmStartOptions {
   readonly folder: string;
   readonly env: Readonly<Record<string, string>>;
-  /** Under a terminal of its own, which `script` makes, instead of pipes. */
+  /** Under a terminal of its own, which `script` makes, instead of pipes; whichever shell is the user's, it is out of the way. */
   readonly terminal?: boolean;
 }
 
@@ -37,7 +37,7 @@ export function startNpm({ folder, env, terminal = false }: NpmStartOptions): Np
   const startedAt = performance.now();
   const child = spawn(
     terminal ? "script" : "npm",
-    terminal ? ["-qec", "npm start", "/dev/null"] : ["start"],
+    terminal ? ["-qec", "exec npm start", "/dev/null"] : ["start"],
     {
       cwd: folder,
       env: { ...env, [name]: value },
