@@ -41,6 +41,18 @@ test("says nothing below its level", () => {
   expect(openLogger({ level: "debug" }).logger.debugEnabled).toBe(true);
 });
 
+test("the level can be changed while it logs", () => {
+  const { logger, lines } = openLogger({ level: "warn" });
+  logger.info("a");
+  logger.level = "debug";
+  logger.debug("b");
+  expect(logger.debugEnabled).toBe(true);
+  logger.level = "error";
+  logger.warn("c");
+  expect(lines().map((line) => parsed(line)["event"])).toEqual(["b"]);
+  expect(logger.level).toBe("error");
+});
+
 test("errors show type, message, stack, cause and what was attached to them", () => {
   const { logger, lines } = openLogger();
   const cause = Object.assign(new TypeError("no route"), { code: "EHOSTUNREACH" });

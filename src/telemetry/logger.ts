@@ -18,6 +18,8 @@ export type LogFields = Readonly<Record<string, unknown>>;
  * what varies goes into the fields. Repeated warnings and errors of one event are thinned out.
  */
 export interface Logger {
+  /** The least severe events that are written. */
+  level: LogLevel;
   /** For callers that would otherwise gather fields in vain on every request. */
   readonly debugEnabled: boolean;
   debug(event: string, fields?: LogFields): void;
@@ -46,6 +48,7 @@ const REPEATS_MAX = 5;
 const REPEAT_WINDOW_MS = 10_000;
 
 export function createLogger(options: LoggerOptions): Logger {
+  let { level: current } = options;
   const log = pino(
     {
       level: options.level,
@@ -55,7 +58,7 @@ export function createLogger(options: LoggerOptions): Logger {
       // Fields arrive as plain values: there is nothing left to serialise.
       serializers: { err: (value: unknown) => value },
     },
-    openDestination(options),
+    openDestination(options, () => current === "debug"),
   );
   const repeats = new RepeatLimiter({
     repeatsMax: REPEATS_MAX,
@@ -74,7 +77,16 @@ export function createLogger(options: LoggerOptions): Logger {
   };
 
   return {
-    debugEnabled: log.isLevelEnabled("debug"),
+    get level() {
+      return current;
+    },
+    set level(next) {
+      current = next;
+      log.level = next;
+    },
+    get debugEnabled() {
+      return current === "debug";
+    },
     debug: (event, fields) => write("debug", event, fields),
     info: (event, fields) => write("info", event, fields),
     warn: (event, fields) => writeLimited("warn", event, fields),
@@ -94,10 +106,13 @@ function toLine(event: string, { msg, ...context }: LogFields): Record<string, u
   };
 }
 
-function openDestination({ destination, format, level, color = false }: LoggerOptions): LineWriter {
+function openDestination(
+  { destination, format, color = false }: LoggerOptions,
+  stacks: () => boolean,
+): LineWriter {
   const out = typeof destination === "number" ? openDescriptor(destination) : destination;
   if (format === "json") return out;
-  return { write: (line) => out.write(toPrettyLine(line, { color, stacks: level === "debug" })) };
+  return { write: (line) => out.write(toPrettyLine(line, { color, stacks: stacks() })) };
 }
 
 /** What has not been taken yet by a reader that is slow, or a disk that is full. More is dropped. */
