@@ -40,8 +40,17 @@ export interface FeatureDefinition {
   readonly owner: string;
 }
 
+/** A serialized FileDescriptorSet. */
+export interface DescriptorSet {
+  readonly bytes: Uint8Array;
+  /** SHA-256 of the bytes, in hexadecimal. */
+  readonly hash: string;
+}
+
 /** All features and flags of one descriptor set. Replaced as a whole, never edited. */
 export interface FlagTable {
+  /** What it was read from. Undefined for a table that was not. */
+  readonly descriptorSet?: DescriptorSet;
   /** Ordered by id. */
   readonly features: readonly FeatureDefinition[];
   /** Ordered by feature id, then field number. */

@@ -1,11 +1,12 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { runInSlices } from "../system/run-in-slices.ts";
-import type { FlagTable } from "./definition.ts";
+import type { DescriptorSet, FlagTable } from "./definition.ts";
+import { hashSet } from "./hash-set.ts";
 import { DescriptorError, type DescriptorSource, parseDescriptorsInSteps } from "./parse-descriptors.ts";
 
 /** All sources together. The sets of large companies' whole repositories have a few MiB. */
-const bytesMax = 64 * 1024 * 1024;
+export const setBytesMax = 64 * 1024 * 1024;
 const filesMax = 1_000;
 
 /**
@@ -13,12 +14,31 @@ const filesMax = 1_000;
  * process. Throws a DescriptorError that names the path.
  */
 export async function loadDescriptors(path: string): Promise<FlagTable> {
-  return runInSlices(parseDescriptorsInSteps(await readSources(path)));
+  const sources = await readSources(path);
+  const table = await runInSlices(parseDescriptorsInSteps(sources));
+  return { ...table, descriptorSet: await toDescriptorSet(sources) };
+}
+
+/**
+ * The same for a descriptor set that came from elsewhere, and whose hash has been checked: `name` says from where.
+ * Throws a DescriptorError.
+ */
+export async function parseDescriptorSet(name: string, descriptorSet: DescriptorSet): Promise<FlagTable> {
+  const { bytes } = descriptorSet;
+  checkSize(name, bytes.length, setBytesMax);
+  const table = await runInSlices(parseDescriptorsInSteps([{ name, bytes }]));
+  return { ...table, descriptorSet };
+}
+
+/** Protobuf messages that are strung together are one merged message. */
+async function toDescriptorSet(sources: readonly DescriptorSource[]): Promise<DescriptorSet> {
+  const bytes = Buffer.concat(sources.map((source) => source.bytes));
+  return { bytes, hash: await hashSet(bytes) };
 }
 
 async function readSources(path: string): Promise<readonly DescriptorSource[]> {
   const sources: DescriptorSource[] = [];
-  let bytesLeft = bytesMax;
+  let bytesLeft = setBytesMax;
   for (const name of await filesAt(path)) {
     const source = await readSource(name, bytesLeft);
     sources.push(source);
@@ -57,7 +77,7 @@ async function checked(path: string): Promise<{ readonly size: number }> {
 function checkSize(path: string, size: number, bytesLeft: number): void {
   if (size === 0) throw unusable(path, "it must hold a FileDescriptorSet, got an empty file");
   if (size > bytesLeft)
-    throw unusable(path, `all files must have at most ${bytesMax} bytes together, got more`);
+    throw unusable(path, `all files must have at most ${setBytesMax} bytes together, got more`);
 }
 
 async function attempt<T>(path: string, read: () => Promise<T>): Promise<T> {
