@@ -1,35 +1,19 @@
-import { access, constants } from "node:fs/promises";
 import type { Config } from "./config/settings.ts";
+import type { DaemonDeps } from "./daemon/deps.ts";
+import { type Descriptors, followDescriptors, loadFlags } from "./daemon/descriptors.ts";
+import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
+import { observe } from "./daemon/observe.ts";
+import { type OpenStore, openStore } from "./daemon/open-store.ts";
 import type { FlagTable } from "./flags/definition.ts";
-import { loadDescriptors } from "./flags/load-descriptors.ts";
-import { type DescriptorWatch, openDescriptorWatch, type ReloadResult } from "./flags/watch-descriptors.ts";
+import type { ReloadResult } from "./flags/watch-descriptors.ts";
 import { type Dependency, DependencyHealth } from "./health/dependency-health.ts";
 import { type Namespace, openNamespace } from "./namespaces/namespace.ts";
 import { reportEvents } from "./namespaces/report-events.ts";
 import { type HttpServer, openHttpServer } from "./server/http-server.ts";
 import { createRoutes, PROCEDURES } from "./server/routes.ts";
-import type { FlagStore } from "./store/flag-store.ts";
-import { openPostgresStore } from "./store/postgres-store.ts";
-import { openUpstreamStore } from "./store/upstream-store.ts";
-import type { Clock } from "./system/clock.ts";
-import { Latest } from "./system/latest.ts";
+import type { Latest } from "./system/latest.ts";
 import { Opened } from "./system/opened.ts";
-import type { Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
-import type { Tracing } from "./telemetry/tracing.ts";
-
-/** The outside world, as the daemon needs it. */
-export interface DaemonDeps {
-  /** Of pbflagd, as package.json has it. */
-  readonly version: string;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly logger: Logger;
-  /** Undefined: nothing is traced. */
-  readonly tracing: Tracing | undefined;
-  /** Aborts when the process is asked to end, be it before the daemon is open: then opening it waits for nothing. */
-  readonly stopping: AbortSignal;
-}
 
 /** A running evaluator. Disposing of it drains it: readiness ends, requests finish, connections close. */
 export interface Daemon extends AsyncDisposable {
@@ -38,6 +22,8 @@ export interface Daemon extends AsyncDisposable {
   readonly namespace: Namespace;
   /** Reads the descriptors again, now. */
   reloadDescriptors(options?: { readonly force?: boolean }): Promise<ReloadResult>;
+  /** Reads the configuration again, now, and takes up what may change while the daemon runs. */
+  reloadConfig(): Promise<void>;
 }
 
 /** The store could not be reached, and the configuration says not to start without it. */
@@ -47,38 +33,58 @@ export class StoreRequiredError extends Error {
 
 /** How long `require_store` waits for the store's first answers. */
 const FIRST_CONTACT_MS = 10_000;
+/** Between two sweeps over the dependencies while not ready. */
+const STARTING_SWEEP_MS = 1_000;
+/** Many proxies may have lost the same upstream. */
+const RETURN_SPREAD_MS = 3_000;
 
 /**
  * Starts the evaluator: descriptors, then the port, then the store in the background. A store that is down does
  * not stop it, unless `require_store` is set.
  *
- * @throws DescriptorError, ListenError, StoreRequiredError
+ * @throws DescriptorError, UpstreamError, ListenError, StoreRequiredError
  */
 export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daemon> {
   const { clock, logger, tracing } = deps;
   const opened = new Opened();
   try {
-    const path = requireDescriptors(config);
-    const flags = new Latest<FlagTable>(await loadDescriptors(path));
-    logger.info("descriptors_loaded", {
-      path,
-      features: flags.value.features.length,
-      flags: flags.value.flags.length,
-    });
-
+    const flags = await loadFlags(config, deps);
     const metrics = createMetrics({ version: deps.version, procedures: PROCEDURES });
     opened.defer(() => metrics[Symbol.dispose]());
-    const { store, dependency, backend } = openStore(config, deps);
-    const troubles = new Map<string, string>();
-    const namespace = opened.add(
-      openConfiguredNamespace({ config, deps, flags, store, backend, metrics, troubles }),
-    );
-    observe(metrics, namespace, clock);
 
-    const watch = opened.add(watchDescriptors({ path, flags, namespace, metrics, deps }));
+    // The pool begins to ask before the parts that hear from it are there.
+    const hears: { namespace?: Namespace; descriptors?: Descriptors } = {};
+    const store = openStore({
+      config,
+      deps,
+      metrics,
+      events: {
+        onUsable() {
+          hears.namespace?.storeReturned();
+          hears.descriptors?.usable();
+        },
+        onDescriptorHash: (hash) => hears.descriptors?.announced(hash),
+      },
+    });
+    const { pool } = store;
+    const troubles = new Map<string, string>();
+    const namespace = opened.add(openConfiguredNamespace({ config, deps, flags, store, metrics, troubles }));
+    hears.namespace = namespace;
+    observe(metrics, { namespace, pool, clock });
+
+    const descriptors = opened.add(followDescriptors({ config, flags, pool, namespace, metrics, deps }));
+    hears.descriptors = descriptors;
+    const configuration = followConfiguration({ config, deps, pool, metrics });
+    if (configuration !== undefined) opened.add(configuration);
     const health = new DependencyHealth({
-      dependencies: [withoutTrouble(dependency, troubles), descriptorsDependency(path, watch)],
-      intervalMs: config.health.intervalMs,
+      dependencies: () => [
+        ...store.dependencies().map((dependency) => withoutTrouble(dependency, troubles)),
+        descriptors.dependency,
+        ...(configuration?.dependency === undefined ? [] : [configuration.dependency]),
+      ],
+      // Whoever waits for it to become ready wants to know what is missing.
+      intervalMs: () =>
+        namespace.ready ? config.health.intervalMs : Math.min(STARTING_SWEEP_MS, config.health.intervalMs),
       timeoutMs: config.health.timeoutMs,
       clock,
     });
@@ -91,10 +97,13 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       clock,
       handle: createRoutes({
         namespace,
+        upstreams: pool,
+        version: deps.version,
         limits: {
           bodyBytesMax: config.limits.bodyBytesMax,
           bulkFlagsMax: config.limits.bulkMaxFlags,
           requestTimeoutMs: config.limits.requestTimeoutMs,
+          fetchTimeoutMs: config.cache.fetchTimeoutMs,
         },
         clock,
         tracing,
@@ -120,7 +129,8 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     return {
       address: server.address,
       namespace,
-      reloadDescriptors: (options) => watch.reload(options),
+      reloadDescriptors: (options) => descriptors.reload(options),
+      reloadConfig: async () => void (await configuration?.reload()),
       [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
     };
   } catch (error) {
@@ -129,49 +139,27 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
   }
 }
 
-function requireDescriptors({ descriptors }: Config): string {
-  if (descriptors === undefined) throw new Error("Cannot start: descriptors is not set");
-  return descriptors;
-}
-
-interface OpenStore {
-  readonly store: FlagStore;
-  readonly dependency: Dependency;
-  readonly backend: "db" | "upstream";
-}
-
-/** The configuration has been checked: it names one store. */
-function openStore(config: Config, { clock, tracing }: DaemonDeps): OpenStore {
-  const { database, server, databasePool, preparedStatements, cache } = config;
-  const { fetchTimeoutMs } = cache;
-  if (database !== undefined) {
-    const store = openPostgresStore({
-      url: database,
-      poolSize: databasePool,
-      preparedStatements,
-      fetchTimeoutMs,
-      clock,
-    });
-    return { store, backend: "db", dependency: pinged("database", store) };
-  }
-  if (server === undefined) throw new Error("Cannot start: none of database, server, upstreams is set");
-  const store = openUpstreamStore({
-    url: server,
-    headers: () => tracing?.outgoingHeaders() ?? {},
-    fetchTimeoutMs,
+function followConfiguration({
+  config,
+  deps,
+  pool,
+  metrics,
+}: {
+  readonly config: Config;
+  readonly deps: DaemonDeps;
+  readonly pool: OpenStore["pool"];
+  readonly metrics: Metrics;
+}): ConfigFollower | undefined {
+  const { configSource: source, clock, logger } = deps;
+  if (source === undefined) return undefined;
+  return followConfig({
+    source,
+    config,
+    pool,
+    logger,
     clock,
+    onReload: (result) => metrics.recordConfigReload(result),
   });
-  return { store, backend: "upstream", dependency: pinged("upstream", store) };
-}
-
-function pinged(name: string, store: { ping(): Promise<void> }): Dependency {
-  return {
-    name,
-    async check() {
-      await store.ping();
-      return "answers";
-    },
-  };
 }
 
 /** A store that answers, but fails some of its calls, is not well: a missing privilege, for instance. */
@@ -187,31 +175,19 @@ function withoutTrouble({ name, check }: Dependency, troubles: ReadonlyMap<strin
   };
 }
 
-function descriptorsDependency(path: string, watch: Pick<DescriptorWatch, "lastResult">): Dependency {
-  return {
-    name: "descriptors",
-    async check() {
-      const last = watch.lastResult;
-      if (last?.kind === "rejected" || last?.kind === "held") throw new Error(`${last.kind}: ${last.reason}`);
-      await access(path, constants.R_OK);
-      return "in force";
-    },
-  };
-}
-
 interface NamespaceParts {
   readonly config: Config;
   readonly deps: DaemonDeps;
   readonly flags: Latest<FlagTable>;
-  readonly store: FlagStore;
-  readonly backend: "db" | "upstream";
+  readonly store: OpenStore;
   readonly metrics: Metrics;
   /** By operation, why its last call failed; kept up to date here. */
   readonly troubles: Map<string, string>;
 }
 
 function openConfiguredNamespace(parts: NamespaceParts): Namespace {
-  const { config, deps, flags, store, backend, metrics, troubles } = parts;
+  const { config, deps, flags, metrics, troubles } = parts;
+  const { store, backend } = parts.store;
   const events = reportEvents({ metrics, logger: deps.logger, backend });
   const { cache } = config;
   const { tracing } = deps;
@@ -226,6 +202,8 @@ function openConfiguredNamespace(parts: NamespaceParts): Namespace {
     negativeTtlMs: cache.negativeTtlMs,
     overrideEntriesMax: cache.overrideMaxEntries,
     jitter: cache.jitterPercent / 100,
+    returnSpreadMs: backend === "upstream" ? RETURN_SPREAD_MS : 0,
+    hasDescriptors: () => flags.value.descriptorSet !== undefined,
     events: {
       ...events,
       onStoreCall(operation, durationMs, error) {
@@ -236,66 +214,6 @@ function openConfiguredNamespace(parts: NamespaceParts): Namespace {
     },
     traceStoreCall: (operation, run) =>
       tracing === undefined ? run() : tracing.traceStoreCall({ backend, operation }, run),
-  });
-}
-
-function observe(metrics: Metrics, namespace: Namespace, clock: Clock): void {
-  metrics.observe({
-    get killSetSize() {
-      return namespace.killSet.value?.flagIds.size ?? 0;
-    },
-    get overrideCacheSize() {
-      return namespace.cachedEntityCount;
-    },
-    get failuresInARow() {
-      return namespace.health.failuresInARow;
-    },
-    get healthStatus() {
-      return namespace.health.status;
-    },
-    get killsReadAtWallMs() {
-      const readAt = namespace.killSet.value?.readAt;
-      return readAt === undefined ? undefined : clock.wallNow() - (clock.now() - readAt);
-    },
-    get stateAgeMs() {
-      return namespace.stateAgeMs;
-    },
-    get breakerState() {
-      return namespace.breaker.state;
-    },
-  });
-}
-
-interface WatchParts {
-  readonly path: string;
-  readonly flags: Latest<FlagTable>;
-  readonly namespace: Namespace;
-  readonly metrics: Metrics;
-  readonly deps: DaemonDeps;
-}
-
-function watchDescriptors({ path, flags, namespace, metrics, deps }: WatchParts): DescriptorWatch {
-  const { clock, logger } = deps;
-  return openDescriptorWatch({
-    path,
-    table: flags,
-    clock,
-    onWatchError: (error) => logger.warn("descriptor_watch_failed", { path, err: error }),
-    onReload(result) {
-      metrics.recordDescriptorReload(result.kind);
-      switch (result.kind) {
-        case "unchanged":
-          break;
-        case "replaced":
-          logger.info("descriptors_replaced", { path, ...result.comparison });
-          namespace.flagsReplaced();
-          break;
-        case "rejected":
-        case "held":
-          logger.error(`descriptors_${result.kind}`, { path, reason: result.reason });
-          break;
-      }
-    },
   });
 }
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
-import { userInfo } from "node:os";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
 import { isatty } from "node:tty";
 import { run } from "./cli/program.ts";
+import type { ConfigSource } from "./config/load-config.ts";
 import type { Config } from "./config/settings.ts";
 import type { Daemon } from "./daemon.ts";
 import { systemClock as clock } from "./system/clock.ts";
@@ -30,16 +32,20 @@ process.exitCode = await run(process.argv.slice(2), {
   userName,
   version,
   clock,
-  serve: (config, warnings) => serve(config, warnings),
+  serve: (config, warnings, source) => serve({ config, warnings, source }),
   dev,
 });
 
+interface Serving {
+  readonly config: Config;
+  readonly warnings: readonly string[];
+  /** For reloads. Undefined: it cannot be had again. */
+  readonly source: ConfigSource | undefined;
+  readonly onServing?: (daemon: Daemon) => void;
+}
+
 /** Runs a daemon until a signal stops it; resolves with the exit code. */
-async function serve(
-  config: Config,
-  warnings: readonly string[],
-  onServing?: (daemon: Daemon) => void,
-): Promise<number> {
+async function serve({ config, warnings, source, onServing }: Serving): Promise<number> {
   const stopping = listenForStop();
   const logger = await openLog(config);
   const [{ openDaemon }, { openTracing }] = await Promise.all([
@@ -57,10 +63,23 @@ async function serve(
   });
   if (tracing !== undefined) opened.add(tracing);
   const daemon = opened.add(
-    await openDaemon(config, { version, clock, random: Math.random, logger, tracing, stopping }),
+    await openDaemon(config, {
+      version,
+      clock,
+      random: Math.random,
+      logger,
+      tracing,
+      stopping,
+      configSource: source,
+      env: process.env,
+      runtimeFolder: join(tmpdir(), `pbflagd-${process.getuid?.() ?? "user"}`),
+    }),
   );
-  // Whatever comes of it is reported by the watch.
-  reload = () => void daemon.reloadDescriptors();
+  // Whatever comes of it is reported by those who follow them.
+  reload = () => {
+    void daemon.reloadDescriptors();
+    void daemon.reloadConfig();
+  };
   logger.info("serving", { address: daemon.address, version, pid: process.pid });
   onServing?.(daemon);
   await aborted(stopping);
@@ -82,11 +101,15 @@ async function dev(config: Config, warnings: readonly string[]): Promise<number>
     searchPath: process.env["PATH"] ?? "",
     pid: process.pid,
     actor: userName,
+    stopping,
   });
   if (stopping.aborted) return 0;
   // Awaited here, because the database has to outlive it.
-  return await serve(development.config, warnings, ({ address }) => {
-    process.stdout.write(renderBanner({ ...development, address }));
+  return await serve({
+    config: development.config,
+    warnings,
+    source: undefined,
+    onServing: ({ address }) => void process.stdout.write(renderBanner({ ...development, address })),
   });
 }
 

@@ -24,7 +24,7 @@ const ROWS: readonly (readonly string[])[] = [
 const SIDE_ROOMS: Readonly<
   Record<string, { readonly guests: readonly string[]; readonly imports: readonly string[] }>
 > = {
-  config: { guests: ["main", "cli", "development", "daemon"], imports: [] },
+  config: { guests: ["main", "cli", "development", "daemon"], imports: ["upstream"] },
   telemetry: { guests: ["main", "development", "daemon", "namespaces", "server"], imports: ["system"] },
 };
 

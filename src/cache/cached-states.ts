@@ -49,7 +49,7 @@ export class CachedStates implements States {
       ttlMs: options.flagTtlMs,
       isRefreshedAhead: isDefined,
       memory: this.#flagMemory,
-      fetch: (flagIds) => store.flagStates(flagIds),
+      fetch: (flagIds, atLeast) => store.flagStates(flagIds, atLeast),
       onAnswer: (flagIds, { value }, stamp) =>
         options.onFlagRows(new Map(flagIds.map((flagId) => [flagId, value.get(flagId)])), stamp),
       onHit: () => onLookUp("flags", true),
@@ -59,7 +59,7 @@ export class CachedStates implements States {
       ...common,
       ttlMs: options.overrideTtlMs,
       memory: createEntityMemory<Entry<Overrides>>(options.overrideEntriesMax),
-      fetch: (entityIds) => store.overrides(entityIds),
+      fetch: (entityIds, atLeast) => store.overrides(entityIds, atLeast),
       onAnswer: (entityIds, { value }, stamp) =>
         options.onOverrideRows(
           entityIds.flatMap((entityId) => [...(value.get(entityId)?.values() ?? [])]),
@@ -80,6 +80,16 @@ export class CachedStates implements States {
 
   overrides(entityId: string): MaybeLater<Found<Overrides>> {
     return this.#overrides.read(entityId);
+  }
+
+  /** What is remembered of each flag, for another evaluator; see `FreshCache.current`. */
+  currentFlags(flagIds: readonly string[]): Promise<readonly (Entry<FlagState> | undefined)[]> {
+    return this.#flags.current(flagIds);
+  }
+
+  /** What is remembered of each entity, for another evaluator; see `FreshCache.current`. */
+  currentOverrides(entityIds: readonly string[]): Promise<readonly (Entry<Overrides> | undefined)[]> {
+    return this.#overrides.current(entityIds);
   }
 
   /** Asks for these flags now, in one batch. False if the store failed. */

@@ -1,7 +1,7 @@
 import { isLater, type MaybeLater } from "../evaluation/evaluator.ts";
 import type { Found } from "../evaluation/state.ts";
-import { isOlder, type Stamp } from "../evaluation/version.ts";
-import type { Answer } from "../store/flag-store.ts";
+import { isOlder, type Stamp, type Version } from "../evaluation/version.ts";
+import type { Batch as BatchAnswer, Worth } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Memory } from "./memory.ts";
 
@@ -38,8 +38,11 @@ export interface FreshCacheOptions<V> {
   /** Spreads expiry over the TTL plus or minus this share of it (0 to 1). */
   readonly jitter: number;
   readonly memory: Memory<Entry<V>>;
-  /** Asks the store for all keys at once; rejects if it fails. A key missing from the answer is absent. */
-  readonly fetch: (keys: readonly string[]) => Promise<Answer<ReadonlyMap<string, V>>>;
+  /**
+   * Asks the store for all keys at once; rejects if it fails. `atLeast` is the newest version that any of them is
+   * known to have to be of.
+   */
+  readonly fetch: (keys: readonly string[], atLeast: Version | undefined) => Promise<BatchAnswer<V>>;
   /**
    * What is known of the store's state. An answer from an older version may lack a change that has been
    * told already: it is served, and asked for again.
@@ -49,8 +52,8 @@ export interface FreshCacheOptions<V> {
   readonly isCut: () => boolean;
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
-  /** An answer arrived. The keys are those that it told nothing older than what was known. */
-  readonly onAnswer?: (keys: readonly string[], answer: Answer<ReadonlyMap<string, V>>, stamp: Stamp) => void;
+  /** An answer arrived. The keys are those of one stamp that it told nothing older of than what was known. */
+  readonly onAnswer?: (keys: readonly string[], answer: BatchAnswer<V>, stamp: Stamp) => void;
   readonly onHit?: () => void;
   readonly onMiss?: () => void;
 }
@@ -108,6 +111,20 @@ export class FreshCache<V> {
       known.push(one);
     }
     return known;
+  }
+
+  /**
+   * What is remembered under each key, for another evaluator: in their order, undefined where nothing is known. Asks
+   * the store, and waits for it, where that is known to be outdated, or old enough for a read to wait. Never rejects.
+   */
+  async current(keys: readonly string[]): Promise<readonly (Entry<V> | undefined)[]> {
+    const fetches = keys.map((key) => (this.#isDue(key) ? this.#fetch(key) : undefined));
+    const outcomes = await Promise.all(fetches.map(async (fetch) => fetch));
+    return keys.map((key, i) => {
+      // A full memory may have dropped again what the fetch brought.
+      const entry = this.peek(key) ?? outcomes[i]?.get(key);
+      return entry?.isWithdrawn === true ? undefined : entry;
+    });
   }
 
   /** Asks the store for these keys now, in one batch, and remembers what it says. False if it failed. */
@@ -180,6 +197,19 @@ export class FreshCache<V> {
     return this.#options.memory.keys();
   }
 
+  /** Whether another evaluator should wait for a fetch; starts one in the background where it need not. */
+  #isDue(key: string): boolean {
+    const { memory, clock, ttlMs, isCut } = this.#options;
+    const entry = memory.get(key);
+    if (isCut()) return false;
+    if (entry === undefined) return true;
+    const now = clock.now();
+    if (now < entry.retryFrom) return false;
+    if (ttlMs === 0 || entry.isWithdrawn || entry.needed !== undefined || now >= entry.waitFrom) return true;
+    if (now >= entry.freshUntil) void this.#fetch(key);
+    return false;
+  }
+
   /** What can be answered without waiting; starts a refresh where one is due. */
   #fromMemory(key: string): Found<V> | undefined {
     const { memory, clock, ttlMs, isCut } = this.#options;
@@ -233,22 +263,52 @@ export class FreshCache<V> {
   }
 
   async #ask(keys: readonly string[], askedAt: number): Promise<Outcome<V>> {
-    const outcome = new Map<string, Entry<V>>();
-    const { fetch, onAnswer } = this.#options;
+    const { fetch } = this.#options;
     try {
-      const answer = await fetch(keys);
-      const stamp = { version: answer.version, askedAt };
-      for (const key of keys) outcome.set(key, this.#remember(key, answer.value.get(key), answer, stamp));
-      const learnt = keys.filter((key) => outcome.get(key)?.stamp === stamp);
-      onAnswer?.(learnt, answer, stamp);
+      return this.#takeIn(keys, await fetch(keys, this.#atLeast(keys)), askedAt);
     } catch {
       // The store counts and reports its own failures; here only the consequence matters.
-      for (const key of keys) {
+      const known = keys.map((key) => [key, this.#recordFailure(key, askedAt)] as const);
+      return new Map(known.flatMap(([key, entry]) => (entry === undefined ? [] : [[key, entry] as const])));
+    }
+  }
+
+  #takeIn(keys: readonly string[], answer: BatchAnswer<V>, askedAt: number): Outcome<V> {
+    const { value, deviations, untold } = answer;
+    const outcome = new Map<string, Entry<V>>();
+    const learnt = new Map<Stamp, string[]>();
+    const stamps = new Map<Worth, Stamp>();
+    for (const key of keys) {
+      if (untold?.has(key) === true) {
         const entry = this.#recordFailure(key, askedAt);
         if (entry !== undefined) outcome.set(key, entry);
+        continue;
+      }
+      const worth = deviations?.get(key) ?? answer;
+      const stamp = stamps.get(worth) ?? { version: worth.version, askedAt };
+      stamps.set(worth, stamp);
+      const entry = this.#remember(key, value.get(key), worth, stamp);
+      outcome.set(key, entry);
+      if (entry.stamp !== stamp) continue;
+      const siblings = learnt.get(stamp);
+      if (siblings === undefined) learnt.set(stamp, [key]);
+      else siblings.push(key);
+    }
+    for (const [stamp, known] of learnt) this.#options.onAnswer?.(known, answer, stamp);
+    return outcome;
+  }
+
+  /** The newest version that is known to exist, and that any of these keys has to be of. */
+  #atLeast(keys: readonly string[]): Version | undefined {
+    let newest = this.#options.floor()?.version;
+    for (const key of keys) {
+      const needed = this.#options.memory.peek(key)?.needed?.version;
+      if (needed === undefined) continue;
+      if (newest === undefined || (newest.epoch === needed.epoch && newest.revision < needed.revision)) {
+        newest = needed;
       }
     }
-    return outcome;
+    return newest;
   }
 
   /** A question that set out before a notice arrived cannot have satisfied it; one that set out after it has had its chance. */
@@ -261,7 +321,7 @@ export class FreshCache<V> {
     }
   }
 
-  #remember(key: string, value: V | undefined, answer: Answer<unknown>, stamp: Stamp): Entry<V> {
+  #remember(key: string, value: V | undefined, worth: Worth, stamp: Stamp): Entry<V> {
     const { memory, ttlMs, negativeTtlMs, jitter, random, clock } = this.#options;
     const now = clock.now();
     const known = memory.peek(key);
@@ -272,11 +332,11 @@ export class FreshCache<V> {
     }
 
     const needed = this.#unsatisfied(stamp, known?.needed);
-    const fullTtlMs = value === undefined && answer.version === undefined ? negativeTtlMs : ttlMs;
+    const fullTtlMs = value === undefined && worth.version === undefined ? negativeTtlMs : ttlMs;
     const spread = 1 + jitter * (2 * random() - 1);
     const ttl = fullTtlMs * spread;
     const waitTtl = this.#options.isRefreshedAhead?.(key) === true ? ttlMs * spread : ttl;
-    const readAt = stamp.askedAt - answer.ageMs;
+    const readAt = stamp.askedAt - worth.ageMs;
     const freshUntil = needed === undefined ? readAt + ttl : now;
     return this.#keep(key, {
       value,

@@ -33,6 +33,7 @@ const CODE_BY_NAME: Readonly<Record<string, ExitCode>> = {
   InvalidValueError: 2,
   InvalidEntityError: 2,
   GlobalFlagError: 2,
+  UpstreamError: 2,
   DatabaseUnreachableError: 3,
   EmbeddedPostgresError: 3,
   StoreRequiredError: 3,

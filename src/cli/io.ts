@@ -1,3 +1,4 @@
+import type { ConfigSource } from "../config/load-config.ts";
 import type { Config } from "../config/settings.ts";
 import type { Clock } from "../system/clock.ts";
 
@@ -18,9 +19,9 @@ export interface Io {
   readonly clock: Clock;
   /**
    * Runs a daemon until a signal stops it, and resolves with the exit code.
-   * The warnings are those of the configuration, one sentence each.
+   * The warnings are those of the configuration, one sentence each; the source is where it came from.
    */
-  readonly serve: (config: Config, warnings: readonly string[]) => Promise<number>;
+  readonly serve: (config: Config, warnings: readonly string[], source: ConfigSource) => Promise<number>;
   /** The same, with a database of its own and example flags. */
   readonly dev: (config: Config, warnings: readonly string[]) => Promise<number>;
 }

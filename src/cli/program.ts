@@ -16,6 +16,7 @@ import { addSet } from "./set.ts";
 import { addSql } from "./sql.ts";
 import { addSync } from "./sync.ts";
 import { toPrintable } from "./text-width.ts";
+import { addUpstreams } from "./upstreams.ts";
 
 const EXAMPLES = `
 Examples:
@@ -61,7 +62,7 @@ export function createProgram(io: Io): Command {
     .addHelpText("after", EXAMPLES);
 
   program.commandsGroup("Daemon:");
-  for (const add of [addServe, addDev, addHealth, addConfig]) add(program, io);
+  for (const add of [addServe, addDev, addHealth, addUpstreams, addConfig]) add(program, io);
   program.commandsGroup("Database:");
   for (const add of [addMigrate, addSync, addSql]) add(program, io);
   program.commandsGroup("Flags:");

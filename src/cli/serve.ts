@@ -1,13 +1,15 @@
 import type { Command } from "commander";
 import { CommandError } from "./failure.ts";
 import type { Io } from "./io.ts";
-import { addSettings, loadSettings } from "./setting-options.ts";
+import { addSettings, createSource } from "./setting-options.ts";
 
 /** `pbflagd serve`: the daemon, as configured. */
 export function addServe(program: Command, io: Io): void {
   const command = program
     .command("serve")
-    .description("Serve the evaluator: in root mode from --database, in proxy mode from --server.")
+    .description(
+      "Serve the evaluator: in root mode from --database, in proxy mode from --server or a pool of upstreams.",
+    )
     .addHelpText(
       "after",
       `
@@ -17,8 +19,9 @@ Examples:
   PBFLAGS_SERVER=http://pbflagd-root:9201 pbflagd serve`,
     );
   addSettings(command).action(async () => {
-    const { config, warnings } = await loadSettings(command, io, "serve");
-    const exitCode = await io.serve(config, warnings);
+    const source = createSource(command, io, "serve");
+    const { config, warnings } = await source.load();
+    const exitCode = await io.serve(config, warnings, source);
     if (exitCode !== 0) throw new CommandError(exitCode, "");
   });
 }

@@ -1,8 +1,7 @@
 import { type Command, Option } from "commander";
 import type { Purpose } from "../config/contradictions.ts";
 import { titleOf } from "../config/document-settings.ts";
-import { loadConfig } from "../config/load-config.ts";
-import type { LoadedConfig } from "../config/parse-config.ts";
+import { type ConfigSource, createConfigSource, type LoadedConfig } from "../config/load-config.ts";
 import { fallbackOf, keysOf, type SettingKey, settingEntries, settings, toFlag } from "../config/settings.ts";
 import type { Io } from "./io.ts";
 
@@ -11,7 +10,7 @@ export const DATABASE_SETTINGS = ["database", "data_dir"] as const;
 
 const VARIABLES = `
 Settings can also stand in the environment or in the file: --cache-kill-ttl is PBFLAGS_CACHE_KILL_TTL and
-cache.kill_ttl, --config is PBFLAGS_CONFIG. docs/configuration.md explains each.`;
+cache.kill_ttl, --config is PBFLAGS_CONFIG. docs/configuration.md explains each, and the pool of upstreams.`;
 
 /** Gives a command `--config` and a flag for each of these settings. Unset: for all settings. */
 export function addSettings(command: Command, keys?: readonly SettingKey[]): Command {
@@ -26,7 +25,12 @@ export function addSettings(command: Command, keys?: readonly SettingKey[]): Com
 
 /** The configuration of a command, with the flags that were given to it. Throws a ConfigError. */
 export function loadSettings(command: Command, io: Io, purpose: Purpose): Promise<LoadedConfig> {
-  return loadConfig({ args: argsOf(command), env: io.env, terminal: io.isTerminal }, purpose);
+  return createSource(command, io, purpose).load();
+}
+
+/** The same, to be loaded now and again. */
+export function createSource(command: Command, io: Io, purpose: Purpose): ConfigSource {
+  return createConfigSource({ args: argsOf(command), env: io.env, terminal: io.isTerminal }, purpose);
 }
 
 function toOption(key: SettingKey, name: string, dev: boolean): Option {

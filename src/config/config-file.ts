@@ -1,6 +1,7 @@
-import { isAlias, isMap, isNode, isScalar, type Node } from "yaml";
-import { suggest } from "./nearest.ts";
-import { keysOf, settingEntries, settingGroups } from "./settings.ts";
+import { isAlias, isMap, isNode, isScalar, isSeq, type Node } from "yaml";
+import { findBelow, isSecretKey, showKey, suggestKey } from "./file-keys.ts";
+import { firstOf, PROBLEMS_MAX } from "./first-of.ts";
+import { mask } from "./option.ts";
 import { parseYamlDocument, YAML_BYTES_MAX } from "./yaml-document.ts";
 
 /** What one line of a configuration file sets. */
@@ -13,68 +14,103 @@ export interface FileEntry {
 /** A configuration file, read as far as it could be. */
 export interface ConfigFile {
   readonly name: string;
-  /** By key: a setting's own, or an alias. */
+  /** Values by their place: `listen`, `cache.kill_ttl`, `upstreams.servers[0].exec.args[1]`. */
   readonly entries: ReadonlyMap<string, FileEntry>;
+  /** Lines of the groups and lists that were given, by their place: `upstreams.servers[0]`. */
+  readonly groups: ReadonlyMap<string, number>;
   /** What cannot be used, each with file and line. */
   readonly problems: readonly string[];
 }
 
 /** A larger file is refused. */
 export const FILE_BYTES_MAX = YAML_BYTES_MAX;
-const PROBLEMS_MAX = 20;
 
-const knownKeys: ReadonlySet<string> = new Set(settingEntries.flatMap(([key]) => keysOf(key)));
+type Pairs = readonly { readonly key: unknown; readonly value: unknown }[];
+type ReadPair = (key: string, value: Node | null, line: number) => void;
 
 /** Reads the YAML of a configuration file. Never throws. */
 export function parseConfigFile(name: string, yaml: string): ConfigFile {
   const document = parseYamlDocument(yaml);
   const entries = new Map<string, FileEntry>();
+  const groups = new Map<string, number>();
   const problems = document.problems.map(({ line, message }) => `${name}:${line}: ${message}`);
 
-  function readMapping(
-    items: readonly { readonly key: unknown; readonly value: unknown }[],
-    prefix: string,
-  ): void {
-    for (const item of items) {
-      const key = toNode(item.key);
+  function readMapping(pairs: Pairs, prefix: string, readPair: ReadPair): void {
+    for (const pair of pairs) {
+      const key = toNode(pair.key);
       const line = document.lineOf(key);
       if (isScalar(key) && typeof key.value === "string") {
-        readPair(`${prefix}${key.value}`, toNode(item.value), line);
-      } else problems.push(`${name}:${line}: expected the name of a setting, got ${describe(key)}`);
+        // Only lists have indices. As part of a key they would reach into one.
+        const indexed = readPair === readSetting && key.value.includes("[");
+        if (indexed) report(`${prefix}${key.value}`, line, "unknown setting: a list is written as one");
+        else readPair(`${prefix}${key.value}`, toNode(pair.value), line);
+      } else {
+        problems.push(`${name}:${line}: expected the name of a setting, got ${describe(key, prefix)}`);
+      }
     }
   }
 
-  function readPair(key: string, value: Node | null, line: number): void {
-    if (settingGroups.has(key)) readGroup(key, value, line);
-    else if (knownKeys.has(key)) readValue(key, value, line);
-    else if (key === "upstreams") report(key, line, "not supported by this version, use server");
-    // A suggestion for each of thousands of unknown keys would take long, and nobody would read it.
-    else report(key, line, `unknown setting${problems.length < PROBLEMS_MAX ? suggest(key, knownKeys) : ""}`);
+  function readSetting(key: string, value: Node | null, line: number): void {
+    const below = findBelow(key);
+    const dot = key.indexOf(".");
+    // A group may be given by nothing but keys with dots in them.
+    if (below !== undefined && dot > 0 && !groups.has(key.slice(0, dot))) groups.set(key.slice(0, dot), line);
+    if (below === undefined) reportUnknown(key, line);
+    else if (below.has("value") && (isScalar(value) || !below.has("settings"))) readValue(key, value, line);
+    else if (below.has("settings")) readGroup(key, value, line, readSetting);
+    else if (below.has("values by name")) readGroup(key, value, line, readValue);
+    else readList(key, value, line);
   }
 
-  function readGroup(key: string, value: Node | null, line: number): void {
-    if (isMap(value)) readMapping(value.items, `${key}.`);
+  function readGroup(key: string, value: Node | null, line: number, readPair: ReadPair): void {
+    if (isMap(value)) {
+      if (!groups.has(key)) groups.set(key, line);
+      readMapping(value.items, `${key}.`, readPair);
+    }
     // A group whose settings are all commented out holds nothing.
-    else if (!isNothing(value)) report(key, line, `expected settings below it, got ${describe(value)}`);
+    else if (!isNothing(value)) report(key, line, `expected settings below it, got ${describe(value, key)}`);
+  }
+
+  function readList(key: string, value: Node | null, line: number): void {
+    if (isSeq(value)) {
+      if (groups.has(key)) report(key, line, `set twice, first in line ${groups.get(key)}`);
+      groups.set(key, line);
+      for (const [index, item] of value.items.entries()) {
+        const node = toNode(item);
+        readItem(`${key}[${index}]`, node, document.lineOf(node));
+      }
+    } else if (!isNothing(value)) report(key, line, `expected a list, got ${describe(value, key)}`);
+  }
+
+  function readItem(key: string, value: Node | null, line: number): void {
+    if (!findBelow(key)?.has("settings")) readValue(key, value, line);
+    else if (isMap(value)) readGroup(key, value, line, readSetting);
+    else report(key, line, `expected settings, got ${describe(value, key)}`);
   }
 
   function readValue(key: string, value: Node | null, line: number): void {
     const known = entries.get(key);
     if (known !== undefined) report(key, line, `set twice, first in line ${known.line}`);
     else if (isNothing(value)) report(key, line, "has no value: give it one, or leave it out");
-    else if (!isScalar(value)) report(key, line, `expected one value, got ${describe(value)}`);
+    else if (!isScalar(value)) report(key, line, `expected one value, got ${describe(value, key)}`);
     else entries.set(key, { text: textOf(value), line });
   }
 
+  function reportUnknown(key: string, line: number): void {
+    // A suggestion for each of thousands of unknown keys would take long, and nobody would read it.
+    report(key, line, `unknown setting${problems.length < PROBLEMS_MAX ? suggestKey(key) : ""}`);
+  }
+
   function report(key: string, line: number, problem: string): void {
-    problems.push(`${printable(key)} (${name}:${line}): ${problem}`);
+    problems.push(`${printable(showKey(key))} (${name}:${line}): ${problem}`);
   }
 
   const { root } = document;
-  if (isMap(root)) readMapping(root.items, "");
-  else if (!isNothing(root))
-    problems.push(`${name}:${document.lineOf(root)}: expected settings, got ${describe(root)}`);
-  return { name, entries, problems: firstOf(problems) };
+  if (isMap(root)) readMapping(root.items, "", readSetting);
+  else if (!isNothing(root)) {
+    problems.push(`${name}:${document.lineOf(root)}: expected settings, got ${describe(root, "")}`);
+  }
+  return { name, entries, groups, problems: firstOf(problems) };
 }
 
 function toNode(value: unknown): Node | null {
@@ -91,9 +127,11 @@ function textOf(node: Node): string {
   return typeof node.value === "string" ? node.value : (node.source ?? String(node.value));
 }
 
-function describe(node: Node | null): string {
-  if (isAlias(node)) return `the alias *${printable(node.source)}`;
-  if (isScalar(node)) return `"${printable(textOf(node))}"`;
+/** What stands at a key, or below it where the key ends in a dot. */
+function describe(node: Node | null, key: string): string {
+  const secret = isSecretKey(key);
+  if (isAlias(node)) return secret ? "an alias" : `the alias *${printable(node.source)}`;
+  if (isScalar(node)) return secret ? '"***"' : `"${printable(mask(textOf(node)))}"`;
   if (isMap(node)) return "a mapping";
   return node === null ? "nothing" : "a list";
 }
@@ -101,9 +139,4 @@ function describe(node: Node | null): string {
 function printable(text: string): string {
   const start = text.replaceAll(/\p{Cc}/gu, "?").slice(0, 60);
   return text.length > 60 ? `${start}…` : start;
-}
-
-function firstOf(problems: readonly string[]): readonly string[] {
-  const rest = problems.length - PROBLEMS_MAX;
-  return rest > 0 ? [...problems.slice(0, PROBLEMS_MAX), `and ${rest} more`] : problems;
 }

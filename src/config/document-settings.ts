@@ -7,6 +7,7 @@ import {
   settingGroups,
   toVariable,
 } from "./settings.ts";
+import { documentPool } from "./upstreams/document-pool.ts";
 
 const INTRODUCTION = `# Configuration
 
@@ -25,11 +26,13 @@ examples of it, with every setting.
 - Durations are \`500ms\`, \`30s\`, \`1m30s\`, \`1.5h\`, \`0\`; fractions of a millisecond are rounded up.
 - Sizes are \`1048576\`, \`1MiB\`, \`16KiB\`, \`64kB\`.
 - Addresses are \`localhost:9201\`, \`:9201\` (all interfaces), \`[::1]:9201\`, \`unix:///run/pbflagd.sock\`.
-- Passwords in URLs are not shown, neither by \`pbflagd config print\` nor in errors and logs.
+- Passwords in URLs, what stands below \`auth\` and what programs get in \`exec.env\` are not shown, neither by
+  \`pbflagd config print\` nor in errors and logs; where a variable stands for all of a value, \`config print\` shows its name.
 - The file is YAML 1.2, one document of at most 32 KiB, without aliases and tags of its own.
 
-\`serve\` needs \`descriptors\`, and \`database\` (root mode) or \`server\` (proxy mode), but not both of these. \`pbflagd config check\` says what is
-wrong, \`pbflagd config print\` what is in force and where it was set.
+\`serve\` needs one of \`database\` (root mode), \`server\` and \`upstreams\` (proxy mode), and in root mode \`descriptors\`. A proxy
+whose upstream is pbflagd takes the descriptor set from there. \`pbflagd config check\` says what is wrong,
+\`pbflagd config print\` what is in force and where it was set.
 
 Tracing follows OpenTelemetry's own variables, \`OTEL_EXPORTER_OTLP_ENDPOINT\`, \`OTEL_SERVICE_NAME\` and so on.
 `;
@@ -44,12 +47,27 @@ const GROUP_TITLES: Readonly<Record<string, string>> = {
 /** docs/configuration.md, from the table of settings. */
 export function documentSettings(): string {
   const groups = ["", ...settingGroups].map(documentGroup);
-  return [INTRODUCTION, ...groups].join("\n");
+  return [INTRODUCTION, ...groups, documentPool(), documentReload()].join("\n");
 }
 
 /** The heading under which a setting stands, in the documentation and in `--help`. */
 export function titleOf(key: SettingKey): string {
   return GROUP_TITLES[groupOf(key)] ?? groupOf(key);
+}
+
+function documentReload(): string {
+  const live = settingEntries.filter(([, setting]) => setting.live).map(([key]) => code(key));
+  return `## Changing the configuration of a running daemon
+
+A daemon reads its configuration again when the file changes, and on SIGHUP: the same command line and environment, and the
+file as it is then. ${["`upstreams`", ...live].join(", ").replace(/, ([^,]*)$/, " and $1")} change while it
+runs. All others need a restart; the log says by name which of them have changed and are not in force. Variables need one
+too: a running process keeps the environment it was started with.
+
+A configuration that cannot be used changes nothing: the log and the check \`configuration\` in \`/readyz\` say why.
+Upstreams are compared by name. What stays as it is keeps its connections, its score and its circuit breaker;
+\`upstreams.reload_strategy\` says how the others are replaced.
+`;
 }
 
 function documentGroup(group: string): string {

@@ -1,4 +1,5 @@
 import { type Setting, type SettingKey, settingEntries, settingGroups, toVariable } from "./settings.ts";
+import { examplePool } from "./upstreams/example-pool.ts";
 
 /** What each example sets, instead of leaving it commented out. */
 const EXAMPLES: Readonly<Record<"root" | "proxy", Readonly<Partial<Record<SettingKey, string>>>>> = {
@@ -7,10 +8,11 @@ const EXAMPLES: Readonly<Record<"root" | "proxy", Readonly<Partial<Record<Settin
     database: "postgres://pbflagd:${DATABASE_PASSWORD}@localhost:5432/flags",
     listen: ":9201",
   },
-  proxy: { descriptors: "/etc/pbflagd/descriptors.pb", server: "http://pbflagd-root:9201" },
+  proxy: { server: "http://pbflagd-root:9201" },
 };
 
 const SUGGESTIONS: Readonly<Partial<Record<SettingKey, string>>> = {
+  descriptors: "/etc/pbflagd/descriptors.pb",
   database_listen: "postgres://pbflagd@localhost:5432/flags",
   env_name: "production",
   env_color: '"#c0392b"',
@@ -39,7 +41,18 @@ export function exampleFile(mode: "root" | "proxy"): string {
       lines.push(...comment(explain(setting), indent), `${indent}${set(key, name, setting, mode)}`);
     }
   }
+  if (mode === "proxy") lines.push("", ...explainPool(), ...examplePool(comment).map(commentOut));
   return `${lines.join("\n")}\n`;
+}
+
+function explainPool(): readonly string[] {
+  return comment(
+    "A pool of upstreams, in place of `server`. It stands in the file only, not on the command line or in variables. All of it but `servers` shows the default.",
+  );
+}
+
+function commentOut(line: string): string {
+  return line === "" ? "#" : `# ${line}`;
 }
 
 function keysFor(modes: readonly Setting["mode"][]): readonly SettingKey[] {

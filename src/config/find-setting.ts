@@ -1,4 +1,5 @@
 import type { ConfigFile } from "./config-file.ts";
+import { fillIn, shorten } from "./fill-in.ts";
 import { mask } from "./option.ts";
 import { keysOf, type SettingKey, settings, toFlag, toVariable } from "./settings.ts";
 
@@ -23,7 +24,7 @@ export interface Found {
 
 interface Candidate extends Found {
   /** What is wrong before the value is even looked at. */
-  readonly problem?: string;
+  readonly problem?: string | undefined;
 }
 
 /** The value of one setting from the strongest place that has it. A value that cannot be used goes to `problems`. */
@@ -62,37 +63,13 @@ function fromFile(key: SettingKey, { env, file }: ConfigSources): readonly Candi
   return keysOf(key).flatMap((name) => {
     const entry = file?.entries.get(name);
     if (file === undefined || entry === undefined) return [];
-    const { text, problem } = fillIn(entry.text, env);
+    const { text, problem } = fillIn(entry.text, env, settings[key].kind.secret ?? false);
     // What a variable holds may be secret whichever setting it is for, so it is shown by its name.
-    return [{ text, shown: show(entry.text), source: `${name} (${file.name}:${entry.line})`, ...problem }];
+    return [{ text, shown: show(entry.text), source: `${name} (${file.name}:${entry.line})`, problem }];
   });
-}
-
-/** Replaces `${NAME}` by the variable's value. `$${` stands for `${`. */
-function fillIn(
-  template: string,
-  env: ConfigSources["env"],
-): { text: string; problem?: { problem: string } } {
-  const missing: string[] = [];
-  const text = template.replaceAll(
-    /\$\$\{|\$\{([^}]*)(\}?)/g,
-    (found, name: string | undefined, end: string) => {
-      if (name === undefined) return "${";
-      if (end === "" || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-        missing.push(`expected a variable such as \${NAME}, got "${shorten(found)}"`);
-      else if ((env[name] ?? "") === "") missing.push(`the variable ${name} is not set`);
-      return env[name] ?? "";
-    },
-  );
-  return missing.length === 0 ? { text } : { text, problem: { problem: missing.join("; ") } };
 }
 
 /** Masked whatever the setting: a database's URL may have been given to the wrong one. */
 function show(text: string): string {
   return mask(text);
-}
-
-function shorten(text: string): string {
-  const start = text.replaceAll(/\p{Cc}/gu, "?").slice(0, 100);
-  return text.length > 100 ? `${start}…` : start;
 }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ConfigError } from "./config-error.ts";
-import { loadConfig } from "./load-config.ts";
+import { createConfigSource, loadConfig } from "./load-config.ts";
 
 let folder = "";
 beforeAll(async () => {
@@ -50,4 +50,17 @@ test("a file that cannot be read is an error that names it, and who named it", a
   ]);
   expect(problems[4]).toContain('--config: cannot read "a\\u0000b"');
   expect(problems[5]).toContain("at most 32768 bytes");
+});
+
+test("a source is loaded again from the same places, and tells where its file is", async () => {
+  const path = await write("again.yaml", "listen: :1\nenv_name: one");
+  const sources = { args: { "--listen": ":7" }, env: { PBFLAGS_CONFIG: path } };
+  const source = createConfigSource(sources, "tool");
+  expect(source.path).toBe(path);
+  expect((await source.load()).config).toMatchObject({ listen: { port: 7 }, envName: "one" });
+  await write("again.yaml", "listen: :1\nenv_name: two");
+  expect((await source.load()).config).toMatchObject({ listen: { port: 7 }, envName: "two" });
+  await rm(path);
+  await expect(source.load()).rejects.toThrow(ConfigError);
+  expect(createConfigSource({ args: {}, env: {} }, "tool").path).toBeUndefined();
 });

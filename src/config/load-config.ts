@@ -6,8 +6,23 @@ import type { Purpose } from "./contradictions.ts";
 import type { ConfigSources } from "./find-setting.ts";
 import { type LoadedConfig, parseConfig } from "./parse-config.ts";
 
+export type { LoadedConfig } from "./parse-config.ts";
+
 /** Where configuration comes from besides the file, which these name. */
 export type LoadSources = Omit<ConfigSources, "file">;
+
+/** Where a configuration came from, to read it again. */
+export interface ConfigSource {
+  /** Of the file. Undefined: there is none. */
+  readonly path: string | undefined;
+  /** The same command line and environment, and the file as it is now. Rejects with a ConfigError, and nothing else. */
+  load(): Promise<LoadedConfig>;
+}
+
+/** The sources of one command line, to be loaded now and again. */
+export function createConfigSource(sources: LoadSources, purpose: Purpose): ConfigSource {
+  return { path: nameFile(sources)[1], load: () => loadConfig(sources, purpose) };
+}
 
 /**
  * Reads the file that `--config`, else `PBFLAGS_CONFIG`, names, and puts the configuration together.

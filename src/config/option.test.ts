@@ -16,6 +16,12 @@ test.each<[string, option.Kind<unknown, string>, string, unknown]>([
   ["postgresUrl", option.postgresUrl, "postgres:///db?host=/run", "postgres:///db?host=/run"],
   ["postgresUrl", option.postgresUrl, "postgresql://u:p@h:5432/d", "postgresql://u:p@h:5432/d"],
   ["evaluatorUrl", option.evaluatorUrl, "http://root:9201", "http://root:9201"],
+  ["evaluatorUrl", option.evaluatorUrl, "exec:/usr/bin/flags", "exec:/usr/bin/flags"],
+  ["integer", option.integer({ min: "-3", max: "3" }), "-3", -3],
+  ["decimal", option.decimal({ min: "0.5", max: "3" }), "0.5", 0.5],
+  ["orZero", option.orZero(option.duration({ min: "1s", max: "1h" })), "0s", 0],
+  ["orZero", option.orZero(option.duration({ min: "1s", max: "1h" })), "1s", 1_000],
+  ["matching", option.matching(/^[a-z]$/, "a letter"), "a", "a"],
   ["choice", option.choice(["json", "pretty"]), "pretty", "pretty"],
   ["or", option.or("auto", option.count({ min: "1", max: "9" })), "auto", "auto"],
   ["or", option.or("auto", option.count({ min: "1", max: "9" })), "3", 3],
@@ -42,6 +48,10 @@ test.each<[string, option.Kind<unknown, string>, string]>([
   ["postgresUrl", option.postgresUrl, "mysql://h/d"],
   ["postgresUrl", option.postgresUrl, "host=h password=p"],
   ["evaluatorUrl", option.evaluatorUrl, "root:9201"],
+  ["integer", option.integer({ min: "-3", max: "3" }), "-4"],
+  ["decimal", option.decimal({ min: "0.5", max: "3" }), "0.4"],
+  ["orZero", option.orZero(option.duration({ min: "1s", max: "1h" })), "1ms"],
+  ["matching", option.matching(/^[a-z]$/, "a letter"), "ab"],
   ["choice", option.choice(["json", "pretty"]), "JSON"],
   ["or", option.or("auto", option.count({ min: "1", max: "9" })), "automatic"],
 ])("%s: a bad value is refused", (_, kind, text) => {
@@ -58,6 +68,8 @@ test.each([
   ],
   ["host=db password=hunter2 user=me", "host=db password=*** user=me"],
   ["http://root:9201", "http://root:9201"],
+  ["https://hunter2@root:1", "https:***@root:1"],
+  ["token:hunter2", "token:***"],
 ])("mask() hides the password of %s", (text, masked) => {
   expect(option.mask(text)).toBe(masked);
 });

@@ -1,5 +1,6 @@
 import { type Address, parseAddress } from "./address.ts";
-import { parseBytes, parseCount, parseDuration } from "./quantity.ts";
+import { parseEvaluatorUrl } from "./evaluator-url.ts";
+import { parseBytes, parseCount, parseDecimal, parseDuration, parseInteger } from "./quantity.ts";
 
 /** What the texts of a setting may look like, whichever place they come from. */
 export interface Kind<T, Suffix extends string = ""> {
@@ -48,6 +49,19 @@ export function bytes(range: Range): Kind<number> {
   };
 }
 
+/** A whole number that may be below zero. */
+export function integer(range: Range): Kind<number> {
+  return { ...count(range), parse: inRange(parseInteger, range) };
+}
+
+export function decimal(range: Range): Kind<number> {
+  return {
+    ...count(range),
+    parse: inRange(parseDecimal, range),
+    expects: `a number such as "1.5", from ${range.min} to ${range.max}`,
+  };
+}
+
 export const percent: Kind<number> = {
   ...count({ min: "0", max: "100" }),
   expects: "a percentage, a whole number from 0 to 100",
@@ -85,9 +99,18 @@ export const postgresUrl: Kind<string> = {
 };
 
 export const evaluatorUrl: Kind<string> = {
-  ...url(["http:", "https:"], 'a URL such as "http://host:9201"'),
+  ...choose(
+    'a URL such as "http://host:9201", "grpcs://host:9201", "unix:///path" or "exec:/program"',
+    "url",
+    (given) => (parseEvaluatorUrl(given) === undefined ? undefined : { value: given }),
+  ),
   secret: true,
 };
+
+/** A text that `pattern` matches from end to end. */
+export function matching(pattern: RegExp, expects: string): Kind<string> {
+  return choose(expects, "text", (given) => (pattern.test(given) ? { value: given } : undefined));
+}
 
 export function choice<const T extends string>(words: readonly T[]): Kind<T> {
   return choose(words.map((word) => `"${word}"`).join(" or "), words.join("|"), (given) => {
@@ -105,6 +128,15 @@ export function or<const W extends string, T>(word: W, kind: Kind<T>): Kind<W | 
   };
 }
 
+/** The duration zero, or else what `kind` reads. */
+export function orZero(kind: Kind<number, "Ms">): Kind<number, "Ms"> {
+  return {
+    ...kind,
+    parse: (given) => (parseDuration(given) === 0 ? { value: 0 } : kind.parse(given)),
+    expects: `${kind.expects}, or 0`,
+  };
+}
+
 /** What `kind` reads, or `off`, read as undefined. */
 export function orOff<T>(kind: Kind<T>): Kind<T | undefined> {
   return {
@@ -116,9 +148,13 @@ export function orOff<T>(kind: Kind<T>): Kind<T | undefined> {
 
 /** Hides what may be a password in a text that is, or should have been, a URL. */
 export function mask(given: string): string {
-  return given
-    .replace(/^([^:/@]*:?\/\/)?([^:/@]*):.*@/s, "$1$2:***@")
-    .replaceAll(/(password|sslkey|token|secret)=[^&\s]*/gi, "$1=***");
+  return (
+    given
+      .replace(/^([^:/@]*:?\/\/)?([^:/@]*):.*@/s, "$1$2:***@")
+      // To an evaluator, a lone name may be a token.
+      .replace(/^((?:http|grpc)s?:\/\/)[^:]*@/, "$1***@")
+      .replaceAll(/(password|sslkey|token|secret)([=:])[^&\s]*/gi, "$1$2***")
+  );
 }
 
 function choose<T>(expects: string, placeholder: string, parse: Kind<T>["parse"]): Kind<T> {

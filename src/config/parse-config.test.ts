@@ -66,6 +66,7 @@ test("without anything set, the configuration is the table's defaults", () => {
     drainTimeoutMs: 10_000,
     workers: 1,
     requireStore: false,
+    upstreams: undefined,
     cache: {
       killTtlMs: 30_000,
       flagTtlMs: 300_000,
@@ -136,12 +137,12 @@ test.each<[string, Given, readonly string[]]>([
     ["admin (root.yaml:1): needs root mode, so database has to be set as well"],
   ],
   [
-    "upstreams",
+    "a server and a pool",
     {
       env: { PBFLAGS_SERVER: "http://root:9201", PBFLAGS_DESCRIPTORS: "x.pb" },
-      yaml: "upstreams:\n  - url: http://a:1\n",
+      yaml: "upstreams:\n  servers:\n    - url: http://a:1\n",
     },
-    ["upstreams (root.yaml:1): not supported by this version, use server"],
+    ["PBFLAGS_SERVER and upstreams (root.yaml:1) exclude each other: both say which servers to ask"],
   ],
   [
     "two names for one setting",
@@ -200,7 +201,7 @@ test.each([
 test("no error shows a password, nor what a variable holds", () => {
   const problems = problemsOf({
     args: { "--database": "mysql://me:hunter2@db" },
-    env: { PBFLAGS_SERVER: "grpc://me:hunter2@root", TTL: "hunter2" },
+    env: { PBFLAGS_SERVER: "ftp://me:hunter2@root", TTL: "hunter2" },
     yaml: "cache.kill_ttl: ${TTL}\ndatabase_listen: me:hunter2@db",
   });
   expect(problems).toHaveLength(4);
@@ -210,14 +211,19 @@ test("no error shows a password, nor what a variable holds", () => {
 
 test("what is probably not meant gives a warning", () => {
   const env = { PBFLAGS_CACHE_KIL_TTL: "1s", PBFLAGS_NONSENSE: "1", PBFLAGS_CONFIG: "x", OTHER: "1" };
-  const yaml = "cache: {flag_ttl: 0, override_ttl: 0s}\nstate_dir: /var/lib/pbflagd\nworkers: 1";
+  const yaml = "cache: {flag_ttl: 0, override_ttl: 0s}\nenv_name: production\nworkers: 1";
   expect(load({ env, yaml }).warnings).toEqual([
     'cache.flag_ttl (root.yaml:1): 0 makes every request ask the store (pbflags before v0.14 took 0 as "never expires")',
     'cache.override_ttl (root.yaml:1): 0 makes every request ask the store (pbflags before v0.14 took 0 as "never expires")',
-    "state_dir (root.yaml:2): has no effect in this version",
+    "env_name (root.yaml:2): has no effect in this version",
     "PBFLAGS_CACHE_KIL_TTL: unknown variable, did you mean PBFLAGS_CACHE_KILL_TTL?",
     "PBFLAGS_NONSENSE: unknown variable",
   ]);
+});
+
+test("a secret that looks like a variable is not quoted", () => {
+  const [problem] = problemsOf({ yaml: "database: postgres://me:hunter${2@db/flags" });
+  expect(problem).toBe('database (root.yaml:1): expected a variable such as ${NAME}, got "***"');
 });
 
 test("an empty variable counts as unset", () => {

@@ -6,16 +6,18 @@ import {
   type Config,
   fallbackOf,
   keysOf,
+  propertyOf,
   type SettingKey,
   settingEntries,
   settingGroups,
-  settings,
   toVariable,
 } from "./settings.ts";
+import { parseUpstreams, toPoolOfOne, type WrittenPool } from "./upstreams/parse-upstreams.ts";
 
 /** One setting as it is in force. */
 export interface EffectiveSetting {
-  readonly key: SettingKey;
+  /** `listen`, or `upstreams.servers[0].url`. */
+  readonly key: string;
   /** As written, passwords masked. Undefined: unset. */
   readonly text: string | undefined;
   /** `default`, or where it was set: `--listen`, `PBFLAGS_LISTEN`, `listen (root.yaml:3)`. */
@@ -46,37 +48,37 @@ export function parseConfig(sources: ConfigSources, purpose: Purpose): LoadedCon
     effective.push({ key, text: found?.shown ?? fallback, source: found?.source ?? "default" });
   }
 
-  problems.push(...findContradictions(set, purpose));
+  const { file, env } = sources;
+  const pool = file === undefined ? undefined : parseUpstreams({ file, env });
+  problems.push(...(pool?.problems ?? []), ...findContradictions(set, purpose, pool));
   if (problems.length > 0) throw new ConfigError(problems);
-  const warnings = [...findDoubts(set), ...findUnknownVariables(sources.env)];
-  return { config: toConfig(values), warnings, settings: effective };
+  const warnings = [...findDoubts(set), ...(pool?.warnings ?? []), ...findUnknownVariables(env)];
+  const config = toConfig(values, pool);
+  return { config, warnings, settings: [...effective, ...(pool?.settings ?? [])] };
 }
 
 /** `cache.kill_ttl` is `config.cache.killTtlMs`. */
-function toConfig(values: ReadonlyMap<SettingKey, unknown>): Config {
+function toConfig(values: ReadonlyMap<SettingKey, unknown>, pool: WrittenPool | undefined): Config {
   const top: Record<string, unknown> = {};
   const groups = new Map<string, Record<string, unknown>>(Array.from(settingGroups, (group) => [group, {}]));
   for (const [key, value] of values) {
-    const [name = "", group = ""] = key.split(".").toReversed();
-    const property = `${toCamelCase(name)}${settings[key].kind.suffix}`;
+    const [group, property] = propertyOf(key);
     (groups.get(group) ?? top)[property] = value;
   }
   const config = { ...top, ...Object.fromEntries(groups) };
   if (!isComplete(config, values.size))
     throw new Error("Cannot put configuration together: settings collide");
-  return config;
+  const { server, drainTimeoutMs } = config;
+  const one = server === undefined ? undefined : toPoolOfOne(server, drainTimeoutMs);
+  return { ...config, upstreams: pool?.toSettings(drainTimeoutMs) ?? one };
 }
 
 /** `Config` follows from the table of settings; so does `config`, if no two settings share a name. */
-function isComplete(config: object, count: number): config is Config {
+function isComplete(config: object, count: number): config is Omit<Config, "upstreams"> {
   const leaves = Object.entries(config).flatMap(([name, value]) =>
     settingGroups.has(name) ? Object.keys(value) : name,
   );
   return leaves.length === count;
-}
-
-function toCamelCase(name: string): string {
-  return name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
 function findUnknownVariables(env: ConfigSources["env"]): readonly string[] {

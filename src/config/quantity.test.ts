@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { parseBytes, parseCount, parseDuration } from "./quantity.ts";
+import { parseBytes, parseCount, parseDecimal, parseDuration, parseInteger } from "./quantity.ts";
 
 test.each([
   ["0", 0],
@@ -69,6 +69,25 @@ test.each(["", "-1", "1.0", "1e3", "1_000", " 1", "0x1", "1".repeat(16)])(
   "parseCount() refuses %j",
   (text) => {
     expect(parseCount(text)).toBeUndefined();
+  },
+);
+
+test("parseInteger() takes a minus sign, and knows one zero", () => {
+  expect(["0", "-0", "12", "-12"].map(parseInteger)).toEqual([0, 0, 12, -12]);
+});
+
+test.each(["", "-", "+1", "--1", "1.0", "1e3", " 1", "1".repeat(16)])("parseInteger() refuses %j", (text) => {
+  expect(parseInteger(text)).toBeUndefined();
+});
+
+test("parseDecimal() takes whole numbers and fractions", () => {
+  expect(["0", "2", "1.5", "0.01"].map(parseDecimal)).toEqual([0, 2, 1.5, 0.01]);
+});
+
+test.each(["", "-1", ".5", "1.", "1e3", "1,5", "Infinity", "1.1234567"])(
+  "parseDecimal() refuses %j",
+  (text) => {
+    expect(parseDecimal(text)).toBeUndefined();
   },
 );
 

@@ -53,3 +53,14 @@ export function parseBytes(text: string): number | undefined {
 export function parseCount(text: string): number | undefined {
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
+
+/** Reads a whole number in decimal digits, with a minus sign if it is below zero. Undefined if the text is none. */
+export function parseInteger(text: string): number | undefined {
+  // Adding 0 makes minus zero a plain one.
+  return /^-?\d{1,15}$/.test(text) ? Number(text) + 0 : undefined;
+}
+
+/** Reads a number, zero or more, such as `2` or `1.5`. Undefined if the text is none. */
+export function parseDecimal(text: string): number | undefined {
+  return /^\d{1,15}(?:\.\d{1,6})?$/.test(text) ? Number(text) : undefined;
+}

@@ -1,3 +1,4 @@
+import type { PoolSettings } from "../upstream/upstream-settings.ts";
 import {
   address,
   boolean,
@@ -48,7 +49,7 @@ const DAY = "24h";
 export const settings = {
   descriptors: optional(
     path,
-    "File with the FileDescriptorSet that defines the flags; of a directory, all .pb files are merged. Required, except by dev, which builds the example's.",
+    "File with the FileDescriptorSet that defines the flags; of a directory, all .pb files are merged. Unset: a proxy takes the set from an upstream that is pbflagd, dev builds the example's; a root needs the file.",
   ),
   database: optional(postgresUrl, "Postgres URL. Set it for root mode: state comes from this database.", {
     mode: "root",
@@ -67,8 +68,8 @@ export const settings = {
   ),
   server: optional(
     evaluatorUrl,
-    "URL of another evaluator, pbflagd or pbflags. Set it for proxy mode: state comes from there.",
-    { mode: "proxy", aliases: ["upstream"] },
+    "URL of another evaluator, pbflagd or pbflags. Set it, or `upstreams` in the file, for proxy mode: state comes from there.",
+    { mode: "proxy", aliases: ["upstream"], live: true },
   ),
   listen: required(address, "localhost:9201", "Address of the evaluator: host:port, :port or unix:///path."),
   admin: required(orOff(address), "off", "Address of the admin page and service. Needs root mode.", {
@@ -79,53 +80,42 @@ export const settings = {
     duration({ min: "10ms", max: DAY }),
     "30s",
     "Interval between two polls of the kill set.",
-    { fallbackFor: { dev: "1s" }, live: true },
+    { fallbackFor: { dev: "1s" } },
   ),
   "cache.flag_ttl": required(
     duration({ min: "0", max: DAY }),
     "5m",
     "How long a flag's state counts as fresh. 0: every request asks the store.",
-    { live: true },
   ),
   "cache.override_ttl": required(
     duration({ min: "0", max: DAY }),
     "5m",
     "How long an entity's overrides count as fresh. 0: every request asks the store.",
-    { live: true },
   ),
   "cache.override_max_entries": required(
     count({ min: "1", max: "10000000" }),
     "10000",
     "Entities whose overrides are remembered. Beyond that, entities without overrides are forgotten first, then the least recently used.",
-    { live: true },
   ),
   "cache.negative_ttl": required(
     duration({ min: "0", max: DAY }),
     "5s",
     'How long "no such row" is believed where the store has no versions.',
-    { live: true },
   ),
-  "cache.jitter_percent": required(percent, "20", "Spread of times to live and polls, to either side.", {
-    live: true,
-  }),
+  "cache.jitter_percent": required(percent, "20", "Spread of times to live and polls, to either side."),
   "cache.fetch_timeout": required(
     duration({ min: "1ms", max: "1m" }),
     "500ms",
     "Longest wait for the store, connecting included.",
-    { live: true },
   ),
   state_dir: required(
     orOff(path),
     "off",
-    "Directory of the snapshot that bridges restarts during an outage.",
-    {
-      later: true,
-    },
+    "Directory for what bridges restarts: the descriptor set of a proxy that takes it from its upstream.",
   ),
   data_dir: required(path, ".pbflagd", "Directory of the embedded database that dev runs.", { mode: "dev" }),
-  env_name: optional(text, "Name of the environment, shown in the admin page.", { live: true, later: true }),
+  env_name: optional(text, "Name of the environment, shown in the admin page.", { later: true }),
   env_color: optional(color, "Colour of the environment, shown in the admin page.", {
-    live: true,
     later: true,
   }),
   log_level: required(
@@ -151,7 +141,6 @@ export const settings = {
     count({ min: "1", max: "1000000" }),
     "10000",
     "Most flag ids in one BulkEvaluate.",
-    { live: true },
   ),
   "limits.connections_max": required(count({ min: "1", max: "1000000" }), "10000", "Most open connections."),
   "limits.streams_max": required(
@@ -178,27 +167,22 @@ export const settings = {
     duration({ min: "100ms", max: DAY }),
     "30s",
     "Interval between two sweeps over all dependencies.",
-    { live: true },
   ),
   "health.timeout": required(
     duration({ min: "10ms", max: "1m" }),
     "5s",
     "Longest wait for one dependency's check.",
-    {
-      live: true,
-    },
   ),
   shutdown_timeout: required(
     duration({ min: "0", max: "1h" }),
     "10s",
     "Longest wait, at SIGTERM, for requests that are running.",
-    { live: true },
   ),
   drain_timeout: required(
     duration({ min: "0", max: "1h" }),
     "10s",
     "Longest wait for requests to an upstream that leaves the pool.",
-    { mode: "proxy", live: true, later: true },
+    { mode: "proxy", live: true },
   ),
   workers: required(
     or("auto", count({ min: "1", max: "256" })),
@@ -227,6 +211,9 @@ export type Config = {
       Settings[K]
     >;
   };
+} & {
+  /** In proxy mode: as the file has them, or the one that `server` names. */
+  readonly upstreams: PoolSettings | undefined;
 };
 
 type Value<S> = S extends Setting<infer T> ? T : never;
@@ -264,6 +251,13 @@ export function toVariable(key: string): string {
 /** `--cache-kill-ttl` for `cache.kill_ttl`. */
 export function toFlag(key: string): string {
   return `--${key.replaceAll(/[._]/g, "-")}`;
+}
+
+/** `["cache", "killTtlMs"]`: where `Config` has the setting `cache.kill_ttl`. Without a group, the first is empty. */
+export function propertyOf(key: SettingKey): readonly [group: string, property: string] {
+  const [name = "", group = ""] = key.split(".").toReversed();
+  const camel = name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  return [group, `${camel}${settings[key].kind.suffix}`];
 }
 
 /** The default of a setting, as an operator would write it. */

@@ -22,7 +22,7 @@ export function parseYamlDocument(text: string): YamlDocument {
   const readRoot = (): Node | null => {
     const [first, second] = withoutStacks(() => composeDocuments(text, lines));
     for (const { pos, message } of [...(first?.errors ?? []), ...(first?.warnings ?? [])])
-      report(pos[0], message);
+      report(pos[0], withoutQuotation(message));
     if (second !== undefined) report(second.range[0], 'expected one document, got another after "---"');
     return problems.length > 0 ? null : (first?.contents ?? null);
   };
@@ -55,6 +55,11 @@ function composeDocuments(text: string, lines: LineCounter): readonly Document.P
   for (const token of parser.end()) documents.push(...composer.next(token));
   documents.push(...composer.end(documents.length === 0, text.length));
   return documents;
+}
+
+/** What the parser quotes from the text may be part of a password. */
+function withoutQuotation(message: string): string {
+  return message.replace(/(?:: | (?=[\\%].)).*$/s, "");
 }
 
 /** Stack traces of the parser's errors would cost ten times what parsing does. */

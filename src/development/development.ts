@@ -20,6 +20,8 @@ export interface DevelopmentDeps {
   readonly pid: number;
   /** Who does it, for the audit log. */
   readonly actor: string;
+  /** Aborts when the process is asked to end. */
+  readonly stopping: AbortSignal;
 }
 
 /** A database with flags in it, ready to be served. Disposing ends what was started for it. */
@@ -130,7 +132,11 @@ interface Following {
   readonly failure: string;
 }
 
-function follow(path: string, { clock, logger }: DevelopmentDeps, following: Following): AsyncDisposable {
+function follow(
+  path: string,
+  { clock, logger, stopping }: DevelopmentDeps,
+  following: Following,
+): AsyncDisposable {
   return watchFile({
     path,
     clock,
@@ -139,7 +145,8 @@ function follow(path: string, { clock, logger }: DevelopmentDeps, following: Fol
       try {
         await following.onChange();
       } catch (error) {
-        logger.error(following.failure, { err: error });
+        // A Ctrl-C also ends the programs that were started here.
+        if (!stopping.aborted) logger.error(following.failure, { err: error });
       }
     },
   });

@@ -26,6 +26,16 @@ export function isOlder(a: Stamp, b: Stamp): boolean {
   return a.askedAt < b.askedAt;
 }
 
+export function isSameVersion(a: Version, b: Version): boolean {
+  return a.epoch === b.epoch && a.revision === b.revision;
+}
+
+/** Whether `version` is of the epoch of `other` and not older. False where either is missing. */
+export function isAtLeast(version: Version | undefined, other: Version | undefined): boolean {
+  if (version === undefined || other === undefined || version.epoch !== other.epoch) return false;
+  return version.revision >= other.revision;
+}
+
 /** `epoch:revision`, as `feature_flags.version()` prints it. */
 export function formatVersion(version: Version): string {
   return `${version.epoch}:${version.revision}`;

@@ -48,7 +48,7 @@ test("all are checked at once, side by side, and then every interval", async () 
 test("the wall clock may jump: latency does not", async () => {
   const clock = new FakeClock();
   const health = new DependencyHealth({
-    dependencies: [
+    dependencies: () => [
       {
         name: "database",
         check: async () => {
@@ -57,7 +57,7 @@ test("the wall clock may jump: latency does not", async () => {
         },
       },
     ],
-    intervalMs: 1,
+    intervalMs: () => 1,
     timeoutMs: 1,
     clock,
   });
@@ -65,8 +65,33 @@ test("the wall clock may jump: latency does not", async () => {
   expect(health.checks[0]).toMatchObject({ healthy: true, latencyMs: 0 });
 });
 
+test("what has come since the last sweep is unknown, and what has gone is forgotten", async () => {
+  const dependencies: Dependency[] = [{ name: "a", check: async () => "well" }];
+  const own = new DependencyHealth({
+    dependencies: () => dependencies,
+    intervalMs: () => 1,
+    timeoutMs: 1,
+    clock: new FakeClock(),
+  });
+  const { signal } = new AbortController();
+  await own.checkNow(signal);
+  dependencies.splice(0, 1, { name: "b", check: async () => "fine" });
+  expect(own.checks.map(({ name, healthy }) => [name, healthy])).toEqual([["b", undefined]]);
+  await own.checkNow(signal);
+  dependencies.push({ name: "a", check: never });
+  expect(own.checks.map(({ name, healthy }) => [name, healthy])).toEqual([
+    ["b", true],
+    ["a", undefined],
+  ]);
+});
+
 function createHealth(...dependencies: Dependency[]) {
   const clock = new FakeClock();
-  const health = new DependencyHealth({ dependencies, intervalMs: 30_000, timeoutMs: 5_000, clock });
+  const health = new DependencyHealth({
+    dependencies: () => dependencies,
+    intervalMs: () => 30_000,
+    timeoutMs: 5_000,
+    clock,
+  });
   return { health, clock, stop: new AbortController() };
 }

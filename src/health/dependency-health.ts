@@ -20,8 +20,10 @@ export interface Dependency {
 }
 
 export interface DependencyHealthOptions {
-  readonly dependencies: readonly Dependency[];
-  readonly intervalMs: number;
+  /** As they are now: some come and go while the daemon runs. No two have the same name. */
+  readonly dependencies: () => readonly Dependency[];
+  /** From one sweep to the next; asked for after each. */
+  readonly intervalMs: () => number;
   /** For each check. */
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -30,34 +32,31 @@ export interface DependencyHealthOptions {
 /** Checks everything the daemon depends on, side by side, and remembers what came out. Readers never wait. */
 export class DependencyHealth {
   readonly #options: DependencyHealthOptions;
-  readonly #results: Map<string, DependencyCheck>;
+  readonly #results = new Map<string, DependencyCheck>();
 
   constructor(options: DependencyHealthOptions) {
     this.#options = options;
-    this.#results = new Map(
-      options.dependencies.map(({ name }) => [
-        name,
-        { name, healthy: undefined, message: "not checked yet", latencyMs: undefined, checkedAt: undefined },
-      ]),
-    );
   }
 
-  /** The last results, in the order in which the dependencies were given. */
+  /** The last results, in the order in which the dependencies are given. */
   get checks(): readonly DependencyCheck[] {
-    return [...this.#results.values()];
+    return this.#options.dependencies().map(({ name }) => this.#results.get(name) ?? unchecked(name));
   }
 
   /** Sweeps at once, and then every interval until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.checkNow(signal);
-      await this.#options.clock.sleep(this.#options.intervalMs, signal).catch(() => {});
+      await this.#options.clock.sleep(this.#options.intervalMs(), signal).catch(() => {});
     }
   }
 
   /** Checks everything once. Never rejects. */
   async checkNow(signal: AbortSignal): Promise<void> {
-    await Promise.all(this.#options.dependencies.map((dependency) => this.#check(dependency, signal)));
+    const dependencies = this.#options.dependencies();
+    const names = new Set(dependencies.map(({ name }) => name));
+    for (const name of this.#results.keys()) if (!names.has(name)) this.#results.delete(name);
+    await Promise.all(dependencies.map((dependency) => this.#check(dependency, signal)));
   }
 
   async #check({ name, check }: Dependency, stop: AbortSignal): Promise<void> {
@@ -89,4 +88,14 @@ export class DependencyHealth {
       checkedAt: clock.wallNow(),
     });
   }
+}
+
+function unchecked(name: string): DependencyCheck {
+  return {
+    name,
+    healthy: undefined,
+    message: "not checked yet",
+    latencyMs: undefined,
+    checkedAt: undefined,
+  };
 }

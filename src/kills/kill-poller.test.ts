@@ -63,6 +63,37 @@ test("it ends with its signal, also while a poll is on its way", async () => {
   expect(poller.clock.sleeperCount).toBe(0);
 });
 
+test("an answer that was old when it came is asked again the earlier, but not without a pause", async () => {
+  await using poller = startPoller();
+  poller.answersAreOld(INTERVAL * 0.7);
+  poller.alarm.ring();
+  await settle();
+  const before = poller.seen.length;
+  await poller.clock.advance(INTERVAL * 0.3 - 1);
+  expect(poller.seen.length).toBe(before);
+  await poller.clock.advance(2);
+  expect(poller.seen.length).toBe(before + 1);
+
+  poller.answersAreOld(INTERVAL * 5);
+  await poller.clock.advance(INTERVAL * 0.3 - 1);
+  const after = poller.seen.length;
+  await poller.clock.advance(INTERVAL * 0.1 - 1);
+  expect(poller.seen.length).toBe(after);
+  await poller.clock.advance(2);
+  expect(poller.seen.length).toBe(after + 1);
+});
+
+test("asks for what somebody waits for, and says when a poll begins and ends, however it ends", async () => {
+  await using poller = startPoller();
+  await settle();
+  poller.want({ epoch: "epoch-1", revision: 4 });
+  poller.store.away = true;
+  poller.alarm.ring();
+  await settle();
+  expect(poller.wanted.at(-1)).toEqual({ epoch: "epoch-1", revision: 4 });
+  expect(poller.polls).toEqual(["begins", "ends", "begins", "ends"]);
+});
+
 function startPoller({ random = () => 0.5 }: { random?: () => number } = {}) {
   const clock = new FakeClock();
   const store = new MemoryStore();
@@ -72,24 +103,34 @@ function startPoller({ random = () => 0.5 }: { random?: () => number } = {}) {
   const changed: (readonly string[] | undefined)[] = [];
   let version: Version | undefined;
   const health = { failuresInARow: 0 };
+  let ageMs = 0;
+  let wish: Version | undefined;
+  const wanted: (Version | undefined)[] = [];
+  const polls: string[] = [];
   const counting = {
-    kills: (since: Version | undefined) =>
-      store.kills(since).then(
-        (answer) => {
-          health.failuresInARow = 0;
-          return answer;
-        },
-        (error: unknown) => {
-          health.failuresInARow += 1;
-          throw error;
-        },
-      ),
+    kills: (since: Version | undefined, atLeast?: Version) =>
+      store
+        .kills(since)
+        .then(
+          (answer) => {
+            health.failuresInARow = 0;
+            return { ...answer, ageMs };
+          },
+          (error: unknown) => {
+            health.failuresInARow += 1;
+            throw error;
+          },
+        )
+        .finally(() => wanted.push(atLeast)),
   };
   const done = pollKills(
     {
       store: counting,
       health,
       knownVersion: () => version,
+      wantedVersion: () => wish,
+      onPollBegins: () => polls.push("begins"),
+      onPollEnds: () => polls.push("ends"),
       onKills(answer) {
         version = answer.version;
         seen.push([...answer.value.flagIds]);
@@ -109,6 +150,14 @@ function startPoller({ random = () => 0.5 }: { random?: () => number } = {}) {
     alarm,
     seen,
     changed,
+    wanted,
+    polls,
+    want(next: Version) {
+      wish = next;
+    },
+    answersAreOld(ms: number) {
+      ageMs = ms;
+    },
     async [Symbol.asyncDispose]() {
       stop.abort();
       await done;

@@ -9,6 +9,11 @@ export interface KillPollerOptions {
   readonly health: Pick<HealthTracker, "failuresInARow">;
   /** The version of the kill set in force; the store says what changed since. */
   readonly knownVersion: () => Version | undefined;
+  /** What somebody waits for. */
+  readonly wantedVersion: () => Version | undefined;
+  readonly onPollBegins: () => void;
+  /** It was answered, or it failed. */
+  readonly onPollEnds: () => void;
   /** Told of every poll that the store answered, and when it set out. */
   readonly onKills: (answer: Answer<Kills>, askedAt: number) => void;
   /** Ring it to poll at once. */
@@ -23,6 +28,8 @@ export interface KillPollerOptions {
 const PROBE_FIRST_MS = 250;
 const PROBE_MAX_MS = 4_000;
 const PROBE_JITTER = 0.2;
+/** However old what an upstream says, it is not asked more often than this share of the interval. */
+const PAUSE_MIN = 0.1;
 
 /**
  * Reads the kill set again and again until `signal` aborts.
@@ -31,22 +38,32 @@ const PROBE_JITTER = 0.2;
  * the polls are also the probe that notices its return, so they never grow further apart than five seconds.
  */
 export async function pollKills(options: KillPollerOptions, signal: AbortSignal): Promise<void> {
-  const { store, health, knownVersion, onKills, alarm, clock } = options;
+  const { store, health, knownVersion, wantedVersion, onKills, alarm, clock } = options;
   while (!signal.aborted) {
     const askedAt = clock.now();
+    let ageMs = 0;
+    options.onPollBegins();
     try {
-      onKills(await store.kills(knownVersion()), askedAt);
+      const answer = await store.kills(knownVersion(), wantedVersion());
+      ({ ageMs } = answer);
+      onKills(answer, askedAt);
     } catch {
       // The observed store counts and reports it.
     }
-    await alarm.wait(waitMs(options, health.failuresInARow), signal);
+    options.onPollEnds();
+    await alarm.wait(waitMs(options, health.failuresInARow, ageMs), signal);
   }
 }
 
-function waitMs({ intervalMs, jitter, random }: KillPollerOptions, failuresInARow: number): number {
+/** An answer that was old when it came is asked again the earlier: intervals do not add up over tiers. */
+function waitMs(
+  { intervalMs, jitter, random }: KillPollerOptions,
+  failuresInARow: number,
+  ageMs: number,
+): number {
   const chance = 2 * random() - 1;
   const pollMs = intervalMs * backoffMultiplier(failuresInARow) * (1 + jitter * chance);
-  if (failuresInARow === 0) return pollMs;
+  if (failuresInARow === 0) return Math.max(pollMs - ageMs, pollMs * PAUSE_MIN);
   const probeMs =
     Math.min(PROBE_FIRST_MS * 2 ** (failuresInARow - 1), PROBE_MAX_MS) * (1 + PROBE_JITTER * chance);
   return Math.min(pollMs, probeMs);

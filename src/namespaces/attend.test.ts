@@ -47,3 +47,23 @@ test("an act that rings its own alarm is not repeated without end", async () => 
   stop.abort();
   await attending;
 });
+
+test("waits before it acts, where it is told to, unless it is to end", async () => {
+  const clock = new FakeClock();
+  const alarm = new Alarm(clock);
+  const stop = new AbortController();
+  const actedAt: number[] = [];
+  const act = () => actedAt.push(clock.now());
+  const attending = attend({ alarm, act, restMs: 1_000, delayMs: () => 300, clock }, stop.signal);
+  alarm.ring();
+  await settle();
+  await clock.advance(299);
+  expect(actedAt).toEqual([]);
+  await clock.advance(2_000);
+  expect(actedAt).toEqual([300]);
+  alarm.ring();
+  await settle();
+  stop.abort();
+  await attending;
+  expect([actedAt.length, clock.sleeperCount]).toEqual([1, 0]);
+});

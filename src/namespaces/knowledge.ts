@@ -3,6 +3,7 @@ import { afterPoll, afterRows, type KillSet } from "../evaluation/kill-set.ts";
 import type { FlagState, Override } from "../evaluation/state.ts";
 import { isOlder, type Stamp, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
+import { ChangeLog } from "../kills/change-log.ts";
 import type { Answer, Kills } from "../store/flag-store.ts";
 import { Latest } from "../system/latest.ts";
 import { type InvalidValue, InvalidValueWatch } from "./invalid-value-watch.ts";
@@ -28,6 +29,8 @@ export class Knowledge {
   /** Undefined while the kill set has never been learnt. */
   readonly killSet = new Latest<KillSet | undefined>(undefined);
   readonly states: CachedStates;
+  /** What the polls said had changed, for other evaluators. */
+  readonly changes = new ChangeLog();
   readonly #options: KnowledgeOptions;
   readonly #invalidValues: InvalidValueWatch;
   /** Rows and kill set came from different epochs: what changed within one does not tell what else is outdated. */
@@ -52,6 +55,7 @@ export class Knowledge {
     const previous = this.killSet.value;
     const polled = afterPoll(previous, { flagIds, overrides, stamp, readAt: askedAt - answer.ageMs });
     if (polled === undefined) return;
+    this.changes.add(answer.version, changes);
     const isOtherEpoch = previous !== undefined && !sameEpoch(previous.stamp, stamp);
     if (isOtherEpoch) this.#options.events.onEpochChange(answer.version, previous.stamp.version);
     this.#replaceKillSet(this.#withNewerRows(polled));

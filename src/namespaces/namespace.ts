@@ -1,19 +1,22 @@
 import type { CacheTier } from "../cache/cached-states.ts";
+import type { Entry } from "../cache/fresh-cache.ts";
 import { refreshAhead } from "../cache/refresh-ahead.ts";
 import { canExist, canHaveOverrides, Evaluator, type MaybeLater } from "../evaluation/evaluator.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
 import type { Evaluation, Source } from "../evaluation/precedence.ts";
 import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
+import { isAtLeast, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { HealthTracker } from "../health/health-tracker.ts";
 import { pollKills } from "../kills/kill-poller.ts";
-import type { FlagStore } from "../store/flag-store.ts";
+import type { Changes, FlagStore } from "../store/flag-store.ts";
 import { observeStore, type StoreObserver } from "../store/observed-store.ts";
 import { Alarm } from "../system/alarm.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Latest } from "../system/latest.ts";
 import { type BreakerChange, CircuitBreaker } from "../upstream/circuit-breaker.ts";
 import { attend } from "./attend.ts";
+import { CatchUp } from "./catch-up.ts";
 import { Knowledge, type KnowledgeEvents } from "./knowledge.ts";
 import { Readiness } from "./readiness.ts";
 
@@ -41,9 +44,30 @@ export interface NamespaceOptions {
   readonly overrideEntriesMax: number;
   /** Share of TTLs and intervals, 0 to 1. */
   readonly jitter: number;
+  /**
+   * Longest wait from the store's return until it is asked for everything that was missed. Chance decides: of many
+   * daemons that lost one upstream, not all come back at once. Unset: 0.
+   */
+  readonly returnSpreadMs?: number;
+  /** False while the descriptors are still to be had from an upstream: then nothing is ready. Unset: true. */
+  readonly hasDescriptors?: () => boolean;
   readonly events: NamespaceEvents;
   readonly traceStoreCall: StoreObserver["trace"];
 }
+
+/** What is known of one row, and what that is worth. */
+export type KnownRow<V> =
+  | {
+      readonly kind: "known";
+      /** Undefined: the store holds no such row. */
+      readonly value: V | undefined;
+      /** It holds at this version. Undefined where the store has none. */
+      readonly version: Version | undefined;
+      /** When the root read the database, on this process's monotonic clock. */
+      readonly readAt: number;
+    }
+  /** Nothing was ever learnt of it. */
+  | { readonly kind: "unknown" };
 
 /** One environment: its flags, its state, and the loops that keep them current. */
 export interface Namespace extends AsyncDisposable {
@@ -75,6 +99,21 @@ export interface Namespace extends AsyncDisposable {
   /** What the store holds for an entity; from memory where that is fresh. Never throws. */
   overrides(entityId: string): MaybeLater<Found<Overrides>>;
 
+  /** Rows of these flags, by id, for another evaluator. Asks the store where memory is not good enough. Never throws. */
+  flagRows(flagIds: readonly string[]): Promise<readonly KnownRow<FlagState>[]>;
+
+  /** The same for all overrides of these entities. */
+  overrideRows(entityIds: readonly string[]): Promise<readonly KnownRow<Overrides>[]>;
+
+  /** What changed after a version, up to that of the kill set. */
+  changesSince(version: Version | undefined): Changes;
+
+  /** Waits until the kill set is at least of this version. False: it is not, after asking the store. Never rejects. */
+  catchUp(version: Version, signal: AbortSignal): Promise<boolean>;
+
+  /** Somebody found that the store can be reached again: it is asked soon. */
+  storeReturned(): void;
+
   /** The descriptors were replaced: learns what the store holds for the flags they brought. */
   flagsReplaced(): void;
 }
@@ -82,19 +121,26 @@ export interface Namespace extends AsyncDisposable {
 /** The store's breaker: it lets a trial through soon, because Postgres is one thing and not a pool. */
 const STORE_BREAKER = { failuresMax: 5, callsMin: 3, openMs: 2_000, successesToClose: 1 };
 
+/** Between two polls that others are waiting for: they may want what does not exist. */
+const CATCH_UP_REST_MS = 50;
+
 /** Between two polls, or two reloads, that one trouble with the store has caused. */
 const TROUBLE_REST_MS = 1_000;
 
 const NO_SUCH_ROW: Found<never> = { kind: "fresh", value: undefined };
 
 export function openNamespace(options: NamespaceOptions): Namespace {
-  const { flags, clock, random, events, jitter } = options;
+  const { flags, clock, random, events, jitter, returnSpreadMs = 0, hasDescriptors = () => true } = options;
   const stop = new AbortController();
   const killAlarm = new Alarm(clock);
   const loadAlarm = new Alarm(clock);
   const doubtAlarm = new Alarm(clock);
   const returnAlarm = new Alarm(clock);
+  const catchUpAlarm = new Alarm(clock);
   const readiness = new Readiness();
+  /** When the store answered again after it had failed, and when it last told the kill set. */
+  let returnedAt = -Infinity;
+  let polledAt = -Infinity;
 
   const health = new HealthTracker(clock);
   const breaker = new CircuitBreaker({ ...STORE_BREAKER, clock, onChange: events.onBreakerChange });
@@ -110,7 +156,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       const isNews = error !== undefined && health.failuresInARow === 0;
       if (isNews && operation !== "killed_flags") doubtAlarm.ring();
     },
-    onRecovery: () => returnAlarm.ring(),
+    onRecovery() {
+      events.onStoreRecovery();
+      noteReturn();
+    },
     trace: options.traceStoreCall,
   });
   const knowledge = new Knowledge({
@@ -121,6 +170,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     onOutdatedKillSet: () => doubtAlarm.ring(),
   });
   const { killSet, states } = knowledge;
+  const catchUp = new CatchUp({
+    known: () => killSet.value?.stamp.version,
+    poll: () => catchUpAlarm.ring(),
+  });
   const evaluator = new Evaluator({
     flags,
     killSet,
@@ -136,7 +189,11 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       store,
       health,
       knownVersion: () => killSet.value?.stamp.version,
+      wantedVersion: () => catchUp.wanted,
+      onPollBegins: () => catchUp.pollBegins(),
+      onPollEnds: () => catchUp.pollEnds(),
       onKills: (answer, askedAt) => {
+        polledAt = clock.now();
         knowledge.applyKills(answer, askedAt);
         checkReady();
       },
@@ -149,14 +206,31 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     stop.signal,
   );
   const refreshing = refreshAhead(
-    { load: loadDefined, alarm: loadAlarm, ttlMs: options.flagTtlMs, jitter, random },
+    {
+      load: loadDefined,
+      ageMs: () => {
+        const readAt = states.oldestReadAt(definedIds());
+        return readAt === undefined ? undefined : clock.now() - readAt;
+      },
+      alarm: loadAlarm,
+      ttlMs: options.flagTtlMs,
+      jitter,
+      random,
+    },
     stop.signal,
   );
 
   const resting = { restMs: TROUBLE_REST_MS, clock };
   const attending = [
     attend({ ...resting, alarm: doubtAlarm, act: () => killAlarm.ring() }, stop.signal),
-    attend({ ...resting, alarm: returnAlarm, act: takeUpReturn }, stop.signal),
+    attend(
+      { ...resting, alarm: returnAlarm, act: takeUpReturn, delayMs: () => returnSpreadMs * random() },
+      stop.signal,
+    ),
+    attend(
+      { alarm: catchUpAlarm, act: () => killAlarm.ring(), restMs: CATCH_UP_REST_MS, clock },
+      stop.signal,
+    ),
   ];
 
   function definedIds(): string[] {
@@ -170,14 +244,27 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   }
 
   function checkReady(): void {
-    if (killSet.value !== undefined && states.knowsFlags(definedIds())) readiness.reach();
+    if (hasDescriptors() && killSet.value !== undefined && states.knowsFlags(definedIds())) readiness.reach();
+  }
+
+  function noteReturn(): void {
+    returnedAt = clock.now();
+    returnAlarm.ring();
   }
 
   function takeUpReturn(): void {
-    events.onStoreRecovery();
-    killAlarm.ring();
-    loadAlarm.ring();
+    if (polledAt < returnedAt || !readiness.reached) killAlarm.ring();
+    if (!readiness.reached) loadAlarm.ring();
     states.refreshDue();
+  }
+
+  /** What is not known to be outdated holds at the kill set's version too: every poll says what changed. */
+  function toRow<V>(entry: Entry<V> | undefined): KnownRow<V> {
+    if (entry === undefined) return { kind: "unknown" };
+    const { value, stamp, needed, readAt } = entry;
+    const polled = killSet.value?.stamp.version;
+    const holdsAtPoll = needed === undefined && isAtLeast(polled, stamp.version);
+    return { kind: "known", value, version: holdsAtPoll ? polled : stamp.version, readAt };
   }
 
   return {
@@ -208,6 +295,11 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       return canExist(id) ? states.flagState(id) : NO_SUCH_ROW;
     },
     overrides: (entityId) => (canHaveOverrides(entityId) ? states.overrides(entityId) : NO_SUCH_ROW),
+    flagRows: async (flagIds) => (await states.currentFlags(flagIds)).map(toRow),
+    overrideRows: async (entityIds) => (await states.currentOverrides(entityIds)).map(toRow),
+    changesSince: (version) => knowledge.changes.since(version),
+    catchUp: (version, signal) => catchUp.wait(version, signal),
+    storeReturned: noteReturn,
     flagsReplaced() {
       states.flagsReplaced();
       loadAlarm.ring();

@@ -2,6 +2,8 @@ import type { DescService } from "@bufbuild/protobuf";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { StateService } from "../gen/pbflagd/v1/state_pb.ts";
+import { UpstreamService } from "../gen/pbflagd/v1/upstreams_pb.ts";
 import { FlagEvaluatorService } from "../gen/pbflags/v1/evaluator_pb.ts";
 import type { DependencyCheck } from "../health/dependency-health.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
@@ -19,10 +21,14 @@ import { indexDescriptors } from "./reflection/descriptor-index.ts";
 import { addReflection } from "./reflection/reflection-service.ts";
 import { procedureOf } from "./rpc/codes.ts";
 import { createRpcHandlers } from "./rpc/rpc-handlers.ts";
+import { createStateService, type HandedOn } from "./state-service.ts";
+import { createUpstreamService, type ListedPool } from "./upstream-service.ts";
 
 /** What the evaluator's port serves beside the probes. */
 const SERVICES: readonly DescService[] = [
   FlagEvaluatorService,
+  StateService,
+  UpstreamService,
   Health,
   ServerReflection,
   ServerReflectionAlpha,
@@ -32,13 +38,19 @@ const SERVICES: readonly DescService[] = [
 export const PROCEDURES: readonly string[] = SERVICES.flatMap(({ methods }) => methods.map(procedureOf));
 
 export interface RouteOptions {
-  readonly namespace: Evaluated & Pick<Namespace, "ready" | "whenReady">;
+  readonly namespace: Evaluated & HandedOn & Pick<Namespace, "ready" | "whenReady">;
+  /** The pool that state is read from. Undefined in root mode. */
+  readonly upstreams: ListedPool | undefined;
+  /** Of the program. */
+  readonly version: string;
   readonly limits: {
     /** Of a request's message, as sent and inflated. */
     readonly bodyBytesMax: number;
     readonly bulkFlagsMax: number;
     /** For a request's body to come. */
     readonly requestTimeoutMs: number;
+    /** Longest wait for the store. */
+    readonly fetchTimeoutMs: number;
   };
   readonly clock: Clock;
   readonly tracing: Pick<Tracing, "traceRpc" | "traceEvaluate"> | undefined;
@@ -55,10 +67,18 @@ export interface RouteOptions {
 export function createRoutes(options: RouteOptions): RequestHandler {
   const { namespace, limits, clock, tracing, stopping, onRpc, onInternalError } = options;
   const evaluator = createEvaluatorService({ namespace, bulkFlagsMax: limits.bulkFlagsMax, tracing });
+  const state = createStateService({
+    namespace,
+    catchUpTimeoutMs: limits.fetchTimeoutMs,
+    version: options.version,
+    clock,
+  });
   const health = createHealthService({ namespace, services: [FlagEvaluatorService.typeName], stopping });
   const rpcs = createRpcHandlers({
     services(router) {
       router.service(FlagEvaluatorService, evaluator);
+      router.service(StateService, state);
+      router.service(UpstreamService, createUpstreamService(options.upstreams));
       router.service(Health, health);
       addReflection(router, indexDescriptors(SERVICES));
     },

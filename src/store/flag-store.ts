@@ -1,13 +1,25 @@
 import type { FlagState, KilledOverride, Overrides } from "../evaluation/state.ts";
 import type { Version } from "../evaluation/version.ts";
 
-/** What a store said, and what it is worth. */
-export interface Answer<T> {
-  readonly value: T;
-  /** The store's version in the same snapshot as `value`. Undefined where it has none. */
+/** What something that a store said is worth. */
+export interface Worth {
+  /** The store's version in the same snapshot. Undefined where it has none. */
   readonly version: Version | undefined;
-  /** How old `value` was when it was sent: 0 from a database, more from another evaluator. */
+  /** How old it was when it was sent: 0 from a database, more from another evaluator. */
   readonly ageMs: number;
+}
+
+/** What a store said, and what it is worth. */
+export interface Answer<T> extends Worth {
+  readonly value: T;
+}
+
+/** What a store said of several keys. One that is missing is absent, unless it is untold. */
+export interface Batch<V> extends Answer<ReadonlyMap<string, V>> {
+  /** What single keys are worth, absent ones too, where that is not what the whole is. */
+  readonly deviations?: ReadonlyMap<string, Worth>;
+  /** Keys of which the store could not tell anything this time: a failure for them alone. */
+  readonly untold?: ReadonlySet<string>;
 }
 
 /** What changed between two versions. */
@@ -29,13 +41,16 @@ export interface Kills {
  *
  * Every method settles within the store's fetch timeout, and rejects if the store could not be
  * reached or did not make sense. Nothing found is an answer: the key is missing from the map.
+ *
+ * `atLeast` is what the caller knows to exist. A store that remembers what it answers has to ask anew for it; an answer
+ * may be older all the same, and says so.
  */
 export interface FlagStore extends AsyncDisposable {
-  flagStates(flagIds: readonly string[]): Promise<Answer<ReadonlyMap<string, FlagState>>>;
+  flagStates(flagIds: readonly string[], atLeast?: Version): Promise<Batch<FlagState>>;
   /** One entry for each entity that has overrides. */
-  overrides(entityIds: readonly string[]): Promise<Answer<ReadonlyMap<string, Overrides>>>;
+  overrides(entityIds: readonly string[], atLeast?: Version): Promise<Batch<Overrides>>;
   /** The kill set, and what changed since the version the caller knows. */
-  kills(since: Version | undefined): Promise<Answer<Kills>>;
+  kills(since: Version | undefined, atLeast?: Version): Promise<Answer<Kills>>;
 }
 
 /** The store could not answer in time, or not sensibly. */

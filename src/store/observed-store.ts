@@ -57,9 +57,9 @@ export function observeStore(store: FlagStore, observer: StoreObserver): FlagSto
   const bypass: Learns = { succeeded: () => breaker.recordBypassSuccess(), failed: () => {} };
 
   return {
-    flagStates: (flagIds) => lookUp("flag_state", () => store.flagStates(flagIds)),
-    overrides: (entityIds) => lookUp("overrides", () => store.overrides(entityIds)),
-    kills: (since) => observe("killed_flags", bypass, () => store.kills(since)),
+    flagStates: (flagIds, atLeast) => lookUp("flag_state", () => store.flagStates(flagIds, atLeast)),
+    overrides: (entityIds, atLeast) => lookUp("overrides", () => store.overrides(entityIds, atLeast)),
+    kills: (since, atLeast) => observe("killed_flags", bypass, () => store.kills(since, atLeast)),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };
 }

@@ -1,6 +1,8 @@
 import type { FlagState, Mode, Override } from "../evaluation/state.ts";
+import type { FlagType } from "../flags/definition.ts";
+import type { FlagRow, OverrideRow } from "../gen/pbflagd/v1/state_pb.ts";
 import type { GetFlagStateResponse, GetOverridesResponse } from "../gen/pbflags/v1/evaluator_pb.ts";
-import { type FlagValue, State } from "../gen/pbflags/v1/types_pb.ts";
+import { type FlagValue, State, FlagType as WireType } from "../gen/pbflags/v1/types_pb.ts";
 import { StoreError } from "./flag-store.ts";
 
 /** What another evaluator says of one flag. Throws a StoreError for an answer about something else. */
@@ -23,6 +25,37 @@ export function toOverrides(entityId: string, { overrides }: GetOverridesRespons
     return { flagId: override.flagId, entityId, ...toSetting(override.state, override.value) };
   });
 }
+
+/** What another pbflagd says of one flag. */
+export function fromFlagRow({ flagId, state, value, archived, flagType, invalid }: FlagRow): FlagState {
+  return {
+    flagId,
+    archived,
+    type: TYPE_OF_WIRE.get(flagType),
+    ...toSetting(state, value),
+    ...toInvalid(invalid),
+  };
+}
+
+/** What another pbflagd says of one override. */
+export function fromOverrideRow({ flagId, entityId, state, value, invalid }: OverrideRow): Override {
+  return { flagId, entityId, ...toSetting(state, value), ...toInvalid(invalid) };
+}
+
+function toInvalid(invalid: string): { readonly invalid?: string } {
+  return invalid === "" ? {} : { invalid };
+}
+
+const TYPE_OF_WIRE: ReadonlyMap<WireType, FlagType> = new Map([
+  [WireType.BOOL, "BOOL"],
+  [WireType.STRING, "STRING"],
+  [WireType.INT64, "INT64"],
+  [WireType.DOUBLE, "DOUBLE"],
+  [WireType.BOOL_LIST, "BOOL_LIST"],
+  [WireType.STRING_LIST, "STRING_LIST"],
+  [WireType.INT64_LIST, "INT64_LIST"],
+  [WireType.DOUBLE_LIST, "DOUBLE_LIST"],
+]);
 
 /** Stands for a flag of which the upstream cannot tell the state, although it can for others. */
 export function untoldFlagState(flagId: string, reason: string): FlagState {

@@ -5,15 +5,16 @@ import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { expect, onTestFinished, test } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { upstreamSettings } from "../../test/support/fake-upstream.ts";
 import {
-  EvaluatorStatus,
   FlagEvaluatorService,
   GetFlagStateResponseSchema,
   GetOverridesResponseSchema,
 } from "../gen/pbflags/v1/evaluator_pb.ts";
 import { type FlagValue, FlagValueSchema, State } from "../gen/pbflags/v1/types_pb.ts";
-import { StoreError } from "./flag-store.ts";
-import { openUpstreamStore, type UpstreamStore } from "./upstream-store.ts";
+import { openTransport } from "../upstream/transport/open-transport.ts";
+import { type FlagStore, StoreError } from "./flag-store.ts";
+import { openUpstreamStore } from "./upstream-store.ts";
 
 type Service = Partial<ServiceImpl<typeof FlagEvaluatorService>>;
 
@@ -100,18 +101,27 @@ test("a flag that the upstream cannot tell any more keeps the state told last, u
 });
 
 test.each<[string, Code]>([
-  ["nothing at all could be told", Code.Internal],
   ["it does not know us", Code.Unauthenticated],
   ["it has no such RPC", Code.Unimplemented],
   ["it has had enough", Code.ResourceExhausted],
 ])("asking for flags fails where %s", async (_, code) => {
   await using upstream = await openUpstream({
     getFlagState({ flagId }) {
-      if (flagId === "a/1" && code !== Code.Internal) return { flag: { flagId, state: State.ENABLED } };
+      if (flagId === "a/1") return { flag: { flagId, state: State.ENABLED } };
       throw new ConnectError("no", code);
     },
   });
   await expect(upstream.store.flagStates(["a/1", "b/1"])).rejects.toThrow(StoreError);
+});
+
+test("where nothing at all could be told, all flags are untold, and the upstream has not failed", async () => {
+  await using upstream = await openUpstream({
+    getFlagState() {
+      throw new ConnectError("wrapped: store away", Code.Internal);
+    },
+  });
+  const { value, untold } = await upstream.store.flagStates(["a/1", "b/1"]);
+  expect([value.size, [...(untold ?? [])]]).toEqual([0, ["a/1", "b/1"]]);
 });
 
 test("an answer about another flag, or none, is no answer", async () => {
@@ -182,13 +192,6 @@ test("an upstream that does not know the kill set has none to give", async () =>
     message: expect.stringContaining("never heard"),
     cause: { name: "UpstreamError", code: "unavailable" },
   });
-});
-
-test("is there if it answers, however its own store does", async () => {
-  await using upstream = await openUpstream({ health: () => ({ status: EvaluatorStatus.DEGRADED }) });
-  await expect(upstream.store.ping()).resolves.toBeUndefined();
-  await upstream.stop();
-  await expect(upstream.store.ping()).rejects.toThrow(StoreError);
 });
 
 test("one deadline covers all calls of a batch, and what is under way ends with it", async () => {
@@ -266,7 +269,7 @@ test("an upstream that comes back is found again", async () => {
 });
 
 interface Upstream extends AsyncDisposable {
-  readonly store: UpstreamStore;
+  readonly store: FlagStore;
   stop(): Promise<void>;
   /** Again, on the same port. */
   start(): Promise<void>;
@@ -290,7 +293,23 @@ async function openUpstream(service: Service, clock = new FakeClock()): Promise<
     },
   };
   await upstream.start();
-  const store = openUpstreamStore({ url: `http://127.0.0.1:${port}`, fetchTimeoutMs: 500, clock });
+  const settings = upstreamSettings({ name: "plain", url: `http://127.0.0.1:${port}` });
+  const transport = openTransport({ settings, clock });
+  const store = openUpstreamStore({
+    pool: {
+      kind: "pbflags",
+      strategy: "round-robin",
+      call: ({ deadline, run }) =>
+        run({
+          name: "plain",
+          kind: "pbflags",
+          call: (method, request) => transport.call(method, request, deadline),
+        }),
+      [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
+    },
+    fetchTimeoutMs: 500,
+    clock,
+  });
   return {
     ...upstream,
     store,

@@ -1,3 +1,4 @@
+import { RPC_CODES, type RpcCode } from "../system/rpc-codes.ts";
 import { BucketCounts } from "./bucket-counts.ts";
 import {
   type Backend,
@@ -6,8 +7,6 @@ import {
   PROTOCOLS,
   type Protocol,
   RPC_BUCKETS,
-  RPC_CODES,
-  type RpcCode,
 } from "./metric-list.ts";
 import { type Sample, type Series, sample } from "./publish.ts";
 

@@ -17,27 +17,13 @@ export const HEALTH_STATUSES = ["connecting", "serving", "degraded"] as const;
 export const BREAKER_STATES = ["closed", "open", "half-open"] as const;
 /** `rejected`: not usable, the old set serves on. `held`: removes too much to be taken without force. */
 export const RELOAD_RESULTS = ["replaced", "unchanged", "rejected", "held"] as const;
+/** `rejected`: not usable, or not put into force; the old configuration stays. */
+export const CONFIG_RELOAD_RESULTS = ["applied", "unchanged", "rejected"] as const;
+export const UPSTREAM_STATES = ["up", "down", "refused", "draining"] as const;
+export const UPSTREAM_OPERATIONS = ["flag_state", "overrides", "killed_flags", "descriptor_set"] as const;
+/** Why an upstream was not asked, or not asked again. */
+export const UPSTREAM_REJECTIONS = ["rate_limit", "breaker", "unusable", "refused", "retry_budget"] as const;
 export const PROTOCOLS = ["connect", "grpc", "grpc-web"] as const;
-/** Connect's spelling, for every protocol; in the order of gRPC's numbers, which are their places. */
-export const RPC_CODES = [
-  "ok",
-  "canceled",
-  "unknown",
-  "invalid_argument",
-  "deadline_exceeded",
-  "not_found",
-  "already_exists",
-  "permission_denied",
-  "resource_exhausted",
-  "failed_precondition",
-  "aborted",
-  "out_of_range",
-  "unimplemented",
-  "internal",
-  "unavailable",
-  "data_loss",
-  "unauthenticated",
-] as const;
 
 /** Why a connection was cut, or not taken. */
 export const DROP_REASONS = [
@@ -55,9 +41,12 @@ export type Operation = (typeof OPERATIONS)[number];
 export type HealthStatus = (typeof HEALTH_STATUSES)[number];
 export type BreakerState = (typeof BREAKER_STATES)[number];
 export type ReloadResult = (typeof RELOAD_RESULTS)[number];
+export type ConfigReloadResult = (typeof CONFIG_RELOAD_RESULTS)[number];
+export type UpstreamState = (typeof UPSTREAM_STATES)[number];
+export type UpstreamOperation = (typeof UPSTREAM_OPERATIONS)[number];
+export type UpstreamRejection = (typeof UPSTREAM_REJECTIONS)[number];
 export type Protocol = (typeof PROTOCOLS)[number];
 export type DropReason = (typeof DROP_REASONS)[number];
-export type RpcCode = (typeof RPC_CODES)[number];
 
 /** Upper bounds in seconds. */
 export const FETCH_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
@@ -108,6 +97,48 @@ export const METRICS = {
   descriptorReloads: counter("pbflags_descriptor_reloads_total", "Reloads of the descriptor set.", [
     "result",
   ]),
+  configReloads: counter("pbflags_config_reloads_total", "Reloads of the configuration.", ["result"]),
+  upstreamState: gauge("pbflags_upstream_state", "1 for the state of the upstream, 0 for the others.", [
+    "upstream",
+    "state",
+  ]),
+  upstreamScore: gauge(
+    "pbflags_upstream_score",
+    "How far the upstream is trusted. Below 0: out of the rotation.",
+    ["upstream"],
+  ),
+  upstreamBreakerState: gauge(
+    "pbflags_upstream_breaker_state",
+    "1 for the state of the upstream's circuit breaker, 0 for the others.",
+    ["upstream", "state"],
+  ),
+  upstreamBreakerChanges: counter(
+    "pbflags_upstream_breaker_changes_total",
+    "How often the upstream's circuit breaker came into a state.",
+    ["upstream", "state"],
+  ),
+  upstreamInFlight: gauge("pbflags_upstream_in_flight", "Calls that the upstream has not answered yet.", [
+    "upstream",
+  ]),
+  upstreamSeconds: histogram(
+    "pbflags_upstream_request_duration_seconds",
+    "Calls of the upstream, each try by itself, failed ones included.",
+    ["upstream", "operation"],
+  ),
+  upstreamFailures: counter("pbflags_upstream_failures_total", "Calls of the upstream that failed.", [
+    "upstream",
+    "operation",
+  ]),
+  upstreamRetries: counter(
+    "pbflags_upstream_retries_total",
+    "Calls of the upstream that repeat one that failed, there or elsewhere.",
+    ["upstream"],
+  ),
+  upstreamRejected: counter(
+    "pbflags_upstream_rejected_total",
+    "Calls that the upstream was not given, or whose answer was not taken.",
+    ["upstream", "reason"],
+  ),
   connectionsDropped: counter("pbflags_connections_dropped_total", "Connections cut, or not taken.", [
     "reason",
   ]),

@@ -1,8 +1,9 @@
 import { readFileSync } from "node:fs";
 import perfHooks from "node:perf_hooks";
 import { expect, test, vi } from "vitest";
+import { RPC_CODES } from "../system/rpc-codes.ts";
 import { BucketCounts } from "./bucket-counts.ts";
-import { METRICS, PROTOCOLS, RPC_CODES } from "./metric-list.ts";
+import { METRICS, PROTOCOLS } from "./metric-list.ts";
 import { createMetrics, type Gauges, type Metrics } from "./metrics.ts";
 
 const EVALUATE = "pbflags.v1.FlagEvaluatorService/Evaluate";
@@ -204,6 +205,7 @@ const GAUGES: Gauges = {
   killsReadAtWallMs: Date.UTC(2026, 0, 1) + 500,
   stateAgeMs: 2_500,
   breakerState: "closed",
+  upstreams: [],
 };
 
 function openMetrics(): Metrics {

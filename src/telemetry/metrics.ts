@@ -3,6 +3,8 @@ import { type Fetch, FetchCounts, type Rpc, RpcCounts } from "./call-counts.ts";
 import {
   BREAKER_STATES,
   type BreakerState,
+  CONFIG_RELOAD_RESULTS,
+  type ConfigReloadResult,
   DROP_REASONS,
   type DropReason,
   HEALTH_STATUSES,
@@ -14,10 +16,14 @@ import {
   type Source,
   TIERS,
   type Tier,
+  type UpstreamOperation,
+  type UpstreamRejection,
 } from "./metric-list.ts";
 import { nodeMetrics } from "./node-metrics.ts";
-import { publishCounter, publishGauge, publishHistogram, type Sample, sample } from "./publish.ts";
+import { oneOf, publishCounter, publishGauge, publishHistogram, sample } from "./publish.ts";
+import { publishUpstreamCounts, publishUpstreamGauges, type UpstreamGauges } from "./publish-upstreams.ts";
 import { Tally } from "./tally.ts";
+import { UpstreamCounts } from "./upstream-counts.ts";
 
 /** Counts what happens, in plain numbers, and publishes it when scraped. Nothing here throws. */
 export interface Metrics extends Disposable {
@@ -30,6 +36,17 @@ export interface Metrics extends Disposable {
   recordEpochChange(): void;
   recordConnectionDropped(reason: DropReason): void;
   recordDescriptorReload(result: ReloadResult): void;
+  recordConfigReload(result: ConfigReloadResult): void;
+  /** One try has ended. `error` is undefined if it was answered. */
+  recordUpstreamCall(
+    upstream: string,
+    operation: UpstreamOperation,
+    durationMs: number,
+    error: unknown,
+  ): void;
+  recordUpstreamRetry(upstream: string): void;
+  recordUpstreamRejection(upstream: string, reason: UpstreamRejection): void;
+  recordUpstreamBreakerChange(upstream: string, to: BreakerState): void;
 
   /** From now on the gauges show what these properties hold when a scrape reads them. */
   observe(gauges: Gauges): void;
@@ -56,6 +73,8 @@ export interface Gauges {
   /** Time since the state in force was read from the database. Undefined: never. */
   readonly stateAgeMs: number | undefined;
   readonly breakerState: BreakerState;
+  /** Everyone in the pool, those that are draining included; empty in root mode. What is not here has no series. */
+  readonly upstreams: readonly UpstreamGauges[];
 }
 
 export interface MetricsOptions {
@@ -66,8 +85,10 @@ export interface MetricsOptions {
 }
 
 export function createMetrics({ version, procedures }: MetricsOptions): Metrics {
-  const counts = createCounts(procedures);
   let gauges = NOTHING_KNOWN;
+  const upstreamNames = () =>
+    gauges === NOTHING_KNOWN ? undefined : new Set(gauges.upstreams.map(({ name }) => name));
+  const counts = createCounts(procedures, upstreamNames);
   const registry = new Registry();
   publishCounts(registry, counts);
   publishGauges(registry, () => gauges);
@@ -101,6 +122,21 @@ export function createMetrics({ version, procedures }: MetricsOptions): Metrics 
     recordDescriptorReload(result) {
       counts.descriptorReloads.add(result);
     },
+    recordConfigReload(result) {
+      counts.configReloads.add(result);
+    },
+    recordUpstreamCall(upstream, operation, durationMs, error) {
+      counts.upstreams.recordCall(upstream, operation, durationMs, error !== undefined);
+    },
+    recordUpstreamRetry(upstream) {
+      counts.upstreams.recordRetry(upstream);
+    },
+    recordUpstreamRejection(upstream, reason) {
+      counts.upstreams.recordRejection(upstream, reason);
+    },
+    recordUpstreamBreakerChange(upstream, to) {
+      counts.upstreams.recordBreakerChange(upstream, to);
+    },
     observe(next) {
       gauges = next;
     },
@@ -117,12 +153,14 @@ export function createMetrics({ version, procedures }: MetricsOptions): Metrics 
 
 type Counts = ReturnType<typeof createCounts>;
 
-function createCounts(procedures: readonly string[]) {
+function createCounts(procedures: readonly string[], upstreamNames: () => ReadonlySet<string> | undefined) {
   return {
     evaluations: new Tally(SOURCES),
     cacheHits: new Tally(TIERS),
     cacheMisses: new Tally(TIERS),
     descriptorReloads: new Tally(RELOAD_RESULTS),
+    configReloads: new Tally(CONFIG_RELOAD_RESULTS),
+    upstreams: new UpstreamCounts(upstreamNames),
     invalidValues: 0,
     epochChanges: 0,
     connectionsDropped: new Tally(DROP_REASONS),
@@ -148,8 +186,12 @@ function publishCounts(registry: Registry, counts: Counts): void {
   publishCounter(registry, METRICS.descriptorReloads, () =>
     descriptorReloads.samples((result) => ({ result })),
   );
+  publishCounter(registry, METRICS.configReloads, () =>
+    counts.configReloads.samples((result) => ({ result })),
+  );
   publishCounter(registry, METRICS.rpcRequests, () => rpcs.requests());
   publishHistogram(registry, METRICS.rpcSeconds, () => rpcs.durations());
+  publishUpstreamCounts(registry, counts.upstreams);
 }
 
 function publishGauges(registry: Registry, read: () => Gauges): void {
@@ -160,6 +202,7 @@ function publishGauges(registry: Registry, read: () => Gauges): void {
   publishGauge(registry, METRICS.pollerLastSuccess, () => [sample((read().killsReadAtWallMs ?? 0) / 1_000)]);
   publishGauge(registry, METRICS.stateAge, () => [sample((read().stateAgeMs ?? Infinity) / 1_000)]);
   publishGauge(registry, METRICS.breakerState, () => oneOf("state", BREAKER_STATES, read().breakerState));
+  publishUpstreamGauges(registry, () => read().upstreams);
 }
 
 /** What the gauges show until the daemon has something to show. */
@@ -171,9 +214,5 @@ const NOTHING_KNOWN: Gauges = {
   killsReadAtWallMs: undefined,
   stateAgeMs: undefined,
   breakerState: "closed",
+  upstreams: [],
 };
-
-/** 1 for the value that holds, 0 for the others, as Prometheus wants states. */
-function oneOf(label: string, values: readonly string[], holds: string): readonly Sample[] {
-  return values.map((value) => sample(value === holds ? 1 : 0, { [label]: value }));
-}

@@ -12,7 +12,7 @@ import {
 } from "@opentelemetry/api";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-grpc";
 import { core, NodeSDK, resources } from "@opentelemetry/sdk-node";
-import { RPC_CODES } from "./metric-list.ts";
+import { RPC_CODES } from "../system/rpc-codes.ts";
 import type { TracedRpc, Tracing, TracingOptions } from "./tracing.ts";
 
 /**

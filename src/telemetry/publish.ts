@@ -18,6 +18,16 @@ export function sample(value: number, labels: Labels = {}): Sample {
   return { value, labels };
 }
 
+/** 1 for the value that holds, 0 for the others, as Prometheus wants states. */
+export function oneOf(
+  label: string,
+  values: readonly string[],
+  holds: string,
+  labels: Readonly<Record<string, string>> = {},
+): readonly Sample[] {
+  return values.map((value) => sample(value === holds ? 1 : 0, { ...labels, [label]: value }));
+}
+
 /** Publishes totals that are kept elsewhere: every scrape reads them anew. */
 export function publishCounter(registry: Registry, spec: MetricSpec, read: () => readonly Sample[]): Counter {
   return new Counter({

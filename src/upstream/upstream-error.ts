@@ -1,3 +1,5 @@
+import { DeadlineError } from "./transport/deadline.ts";
+
 /** An upstream was not reached, refused, or answered what makes no sense. */
 export class UpstreamError extends Error {
   override readonly name = "UpstreamError";
@@ -14,4 +16,10 @@ export class UpstreamError extends Error {
     this.code = code;
     this.answered = options.answered ?? false;
   }
+}
+
+/** A failed call for people: an UpstreamError stays what it is, and a time-out says whose it was. */
+export function toUpstreamError(error: unknown, target: string): unknown {
+  if (!(error instanceof DeadlineError)) return error;
+  return new UpstreamError("deadline_exceeded", `${target} gave ${error.message}`, { cause: error });
 }

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Io } from "../../src/cli/io.ts";
 import type { Config } from "../../src/config/settings.ts";
 import { eventually } from "../support/eventually.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -219,7 +220,7 @@ test("who listens on all interfaces is asked on the loopback one", async () => {
 
 test("serve hands the configuration and its warnings to the daemon, and ends with its exit code", async () => {
   const given: [Config, readonly string[]][] = [];
-  const serve = async (config: Config, warnings: readonly string[]) => {
+  const serve: Io["serve"] = async (config, warnings) => {
     given.push([config, warnings]);
     return 7;
   };
@@ -239,6 +240,27 @@ test("serve hands the configuration and its warnings to the daemon, and ends wit
       ([config]) => [config, [expect.stringContaining("--cache-flag-ttl: 0 makes")]],
     ),
   );
+});
+
+test("serve hands over where the configuration came from, to be read again", async () => {
+  const path = join(folder, "again.yaml");
+  await writeFile(path, "server: http://root:9201\nlisten: :1\nlog_level: warn\n");
+  const levels: string[] = [];
+  const serve: Io["serve"] = async (config, _, source) => {
+    levels.push(config.logLevel);
+    expect(source.path).toBe(path);
+    await writeFile(path, "upstreams: {servers: [{url: http://root:9201}]}\nlisten: :1\nlog_level: debug\n");
+    const again = await source.load();
+    levels.push(again.config.logLevel);
+    expect(again.config).toMatchObject({ listen: { port: 7 }, upstreams: config.upstreams });
+    await writeFile(path, "listen: :1\n");
+    await expect(source.load()).rejects.toThrow("none of database, server, upstreams is set");
+    return 0;
+  };
+  expect(await runCli(["serve", "--config", path, "--listen", ":7"], { serve })).toMatchObject({
+    stderr: "",
+  });
+  expect(levels).toEqual(["warn", "debug"]);
 });
 
 test("dev needs nothing, and polls kills every second", async () => {
@@ -282,11 +304,11 @@ test("config check names all problems, or says that there are none", async () =>
       "",
     ].join("\n"),
   });
-  await writeFile(path, "descriptors: x.pb\nserver: http://root:9201\nstate_dir: /x\n");
+  await writeFile(path, "descriptors: x.pb\nserver: http://root:9201\nenv_name: x\n");
   expect(await runCli(["config", "check"], { env: { PBFLAGS_CONFIG: path, PBFLAGS_LISEN: "x" } })).toEqual({
     exitCode: 0,
     stdout: "The configuration can be used.\n",
-    stderr: `warning: state_dir (${path}:3): has no effect in this version\nwarning: PBFLAGS_LISEN: unknown variable, did you mean PBFLAGS_LISTEN?\n`,
+    stderr: `warning: env_name (${path}:3): has no effect in this version\nwarning: PBFLAGS_LISEN: unknown variable, did you mean PBFLAGS_LISTEN?\n`,
   });
 });
 
@@ -305,4 +327,37 @@ test("config print shows what is in force and where it was set, without password
     source: "PBFLAGS_DATABASE",
   });
   expect(stdout + json.stdout).not.toContain("hunter2");
+});
+
+test("config check and config print know the pool of upstreams, and show no secret of it", async () => {
+  const path = join(folder, "pool.yaml");
+  const yaml = [
+    "upstreams:",
+    "  servers:",
+    "    - url: https://a:9201",
+    '      auth: {method: bearer, token: "${A_TOKEN}"}',
+    "    - url: https://b:9201",
+    "      auth: {method: bearer, token: hunter2}",
+    "",
+  ].join("\n");
+  await writeFile(path, yaml);
+  const argv = ["--config", path];
+  expect(await runCli(["config", "check", ...argv], { env: { A_TOKEN: "hunter2" } })).toMatchObject({
+    exitCode: 0,
+    stderr: "",
+  });
+  const { stdout } = await runCli(["config", "print", ...argv], { env: { A_TOKEN: "hunter2" } });
+  expect(stdout).toMatch(/^upstreams\.strategy +round-robin +default$/m);
+  expect(stdout).toMatch(
+    /^upstreams\.servers\[0\]\.auth\.token +\$\{A_TOKEN\} +upstreams\.servers\[0\]\.auth\.token \(.*:4\)$/m,
+  );
+  expect(stdout).toMatch(/^upstreams\.servers\[1\]\.auth\.token +\*\*\* +/m);
+  await writeFile(path, yaml.replace("bearer, token: hunter2", "beare, token: hunter2"));
+  const bad = await runCli(["config", "check", ...argv]);
+  expect(bad.stderr.split("\n").slice(1)).toEqual([
+    `  upstreams.servers[0].auth.token (${path}:4): the variable A_TOKEN is not set`,
+    `  upstreams.servers[1].auth.method (${path}:6): expected "none" or "api-key" or "bearer" or "basic" or "mtls" or "custom", got "beare"`,
+    "",
+  ]);
+  expect(stdout + bad.stderr).not.toContain("hunter2");
 });

@@ -9,7 +9,9 @@ import { systemClock } from "../../src/system/clock.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { describeFlags } from "../support/descriptors.ts";
 import { eventually } from "../support/eventually.ts";
+import { EXAMPLE_UPSTREAMS, FakePool } from "../support/fake-pool.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { serveMemory } from "../wire/serve-memory.ts";
 import { runCli } from "./run-cli.ts";
 
 /** A command as the documentation shows it, and what it prints there. */
@@ -48,6 +50,7 @@ async function runExamples(
   };
   await runCli(["sync"], { env: { ...env, PBFLAGS_DATABASE: other.url } });
   await using daemon = await openQuickDaemon(env);
+  await using proxy = await serveMemory({ upstreams: new FakePool(...EXAMPLE_UPSTREAMS) });
 
   let exitCode = 0;
   const results: (Example & { printed: string })[] = [];
@@ -56,7 +59,8 @@ async function runExamples(
     const url = command.includes("notifications/99") ? other.url : database.url;
     const run = async (): Promise<string> => {
       let printed = "";
-      const variables = { ...env, PBFLAGS_DATABASE: url, PBFLAGS_LISTEN: formatAddress(daemon.address) };
+      const asked = argv[1] === "upstreams" ? proxy.server.address : daemon.address;
+      const variables = { ...env, PBFLAGS_DATABASE: url, PBFLAGS_LISTEN: formatAddress(asked) };
       ({ exitCode } = await runCli(argv.slice(1), { env: variables, onOutput: (text) => (printed += text) }));
       return printed;
     };
@@ -84,6 +88,9 @@ async function openQuickDaemon(env: Readonly<Record<string, string>>): Promise<D
     logger,
     tracing: undefined,
     stopping: new AbortController().signal,
+    configSource: undefined,
+    env: {},
+    runtimeFolder: "/nowhere",
   };
   const daemon = await openDaemon(parseConfig({ args, env }, "serve").config, deps);
   await eventually(() => daemon.namespace.ready);
@@ -109,6 +116,7 @@ test("docs/cli.md has a section for every command, with an example", () => {
     "set",
     "sql",
     "sync",
+    "upstreams",
   ]);
   for (const [i, section] of sections.entries()) expect(section).toContain(`pbflagd ${titles[i]}`);
 });

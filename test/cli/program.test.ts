@@ -36,6 +36,7 @@ test("there is every command that the design names for this version", () => {
     "set",
     "sql",
     "sync",
+    "upstreams",
   ]);
 });
 
@@ -97,6 +98,13 @@ test.each([
   [
     ["evaluate", "a/1", "--address", "nowhere"],
     '--address: expected an address such as "localhost:9201" or "unix:///path", got "nowhere"',
+  ],
+  [["upstreams", "root-a"], "too many arguments for 'upstreams'. Expected 0 arguments but got 1."],
+  [["upstreams", "--reset"], "option '--reset <name>' argument missing"],
+  [["upstreams", "--reset", ""], 'expected the name of an upstream, got ""'],
+  [
+    ["upstreams", "--reset", "root-a", "--check"],
+    "--check and --reset exclude each other: reset first, then check",
   ],
   [["health", "--listen", ":0"], "listen: port 0 is any free port; name the daemon's with --address"],
   [["sync"], "descriptors: not set; name the descriptor set with --descriptors or PBFLAGS_DESCRIPTORS"],

@@ -144,6 +144,9 @@ test("a whole daemon does nothing when the wall clock jumps, and goes on in its 
       }),
       tracing: undefined,
       stopping: new AbortController().signal,
+      configSource: undefined,
+      env: {},
+      runtimeFolder: "/nowhere",
     },
   );
   await using opened = new Opened();

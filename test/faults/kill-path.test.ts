@@ -243,7 +243,9 @@ async function openWire() {
     clock: systemClock,
     handle: createRoutes({
       namespace: delegate,
-      limits: DEFAULT_LIMITS,
+      upstreams: undefined,
+      version: "test",
+      limits: { ...DEFAULT_LIMITS, fetchTimeoutMs: 500 },
       clock: systemClock,
       tracing: undefined,
       stopping: stopping.signal,

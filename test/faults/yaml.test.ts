@@ -5,6 +5,7 @@ import { parseConfigFile } from "../../src/config/config-file.ts";
 import { exampleFile } from "../../src/config/example-file.ts";
 import { parseConfig } from "../../src/config/parse-config.ts";
 import { keysOf, settingEntries } from "../../src/config/settings.ts";
+import { poolEntries, serverEntries } from "../../src/config/upstreams/fields.ts";
 import { size } from "../support/size.ts";
 
 /** No pause of the event loop may be longer: a running daemon reads its configuration again. */
@@ -43,9 +44,14 @@ function warmUp(): void {
 const key = fc.oneof(
   fc.constantFrom(
     ...settingEntries.flatMap(([name]) => keysOf(name)),
+    ...[...poolEntries, ...serverEntries].map(([name]) => name),
     "cache",
     "limits",
     "upstreams",
+    "defaults",
+    "servers",
+    "auth",
+    "servers[0]",
     "<<",
     "__proto__",
   ),
@@ -96,9 +102,13 @@ const lines = fc
     { maxLength: 30 },
   )
   .map((rows) => rows.map((row) => row.join("")).join("\n"));
+/** With the pool in place of `server`. */
+const pool = exampleFile("proxy")
+  .replace(/^server:.*$/m, "")
+  .replace(/^# upstreams:\n[^]*/m, (commented) => commented.replaceAll(/^# ?/gm, ""));
 const damaged = fc
   .tuple(
-    fc.constantFrom(exampleFile("root"), exampleFile("proxy")),
+    fc.constantFrom(exampleFile("root"), exampleFile("proxy"), pool),
     fc.nat(),
     fc.nat({ max: 50 }),
     fc.string({ unit: "binary", maxLength: 5 }),
@@ -114,6 +124,7 @@ const repeated = fc
       "{a: ",
       "- ",
       "? ",
+      "upstreams.servers: ",
       "a:\n",
       '"\\x',
       "&a ",
@@ -136,6 +147,7 @@ const anyText = fc.string({ unit: "binary", maxLength: 500 });
 
 test(`${size(300, 10_000)} generated files are accepted or refused, and hold nobody up`, () => {
   warmUp();
+  expect([exampleFile("proxy"), pool].map(readConfig)).toEqual(["accepted", "accepted"]);
   const outcomes: Record<Outcome, number> = { accepted: 0, refused: 0 };
   fc.assert(
     fc.property(
@@ -164,6 +176,14 @@ const most = 32_768;
 const bombs: Readonly<Record<string, string>> = {
   "settings that exist, over and over": "listen: :1\n".repeat(900),
   "unknown settings": Array.from({ length: 1_000 }, (_, i) => `cache.kill_tt${i}: 1`).join("\n"),
+  "servers that lack all they need": `upstreams: {servers: [${"{}, ".repeat(1_900)}]}`,
+  "servers of one name": `upstreams: {servers: [${"{url: http://a}, ".repeat(480)}]}`,
+  "servers without end": `upstreams:\n  servers:\n${Array.from({ length: 700 }, (_, i) => `    - url: http://a${i}\n`).join("")}`,
+  "unknown settings of servers": `upstreams.servers:\n${"  - retry: {max_retri: 1, max_retry: 2}\n".repeat(300)}`,
+  "headers without end": `upstreams.servers: [{url: http://a, auth: {method: custom, headers: {${Array.from({ length: 900 }, (_, i) => `x${i}: §`).join(", ")}}}}]`,
+  "variables of a program without end": `upstreams:\n  defaults:\n    exec:\n      env:\n${Array.from({ length: 1_000 }, (_, i) => `        V${i}: "\${NAME"\n`).join("")}`,
+  "lists in lists": `upstreams: {servers: ${"[".repeat(1_000)}`,
+  "settings in settings": `upstreams: ${"{defaults: ".repeat(1_000)}`,
   "brackets, nested": "[".repeat(most),
   "mappings, nested": "{a: ".repeat(most / 4),
   "lists, nested": "- ".repeat(most / 2),

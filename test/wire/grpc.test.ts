@@ -139,6 +139,8 @@ describe("server reflection", () => {
           { name: "grpc.health.v1.Health" },
           { name: "grpc.reflection.v1.ServerReflection" },
           { name: "grpc.reflection.v1alpha.ServerReflection" },
+          { name: "pbflagd.v1.StateService" },
+          { name: "pbflagd.v1.UpstreamService" },
           { name: "pbflags.v1.FlagEvaluatorService" },
         ],
       },

@@ -5,6 +5,7 @@ import { type DropReason, type HttpServer, openHttpServer } from "../../src/serv
 import type { ListenAddress } from "../../src/server/listener/listen.ts";
 import type { ConnectionLimits } from "../../src/server/listener/node-servers.ts";
 import { createRoutes } from "../../src/server/routes.ts";
+import type { ListedPool } from "../../src/server/upstream-service.ts";
 import { type Clock, systemClock } from "../../src/system/clock.ts";
 import { Latest } from "../../src/system/latest.ts";
 import type { Rpc } from "../../src/telemetry/call-counts.ts";
@@ -41,6 +42,8 @@ export interface ServeOptions {
   /** Stands between the service and the namespace. */
   readonly wrap?: (namespace: Namespace) => Namespace;
   readonly checks?: readonly DependencyCheck[];
+  /** As a proxy has them; without them, it is a root. */
+  readonly upstreams?: ListedPool;
 }
 
 /** A server as the daemon composes it, over a real namespace whose store is in memory. */
@@ -77,7 +80,9 @@ export async function serveMemory(options: ServeOptions = {}): Promise<Served> {
     clock,
     handle: createRoutes({
       namespace: options.wrap?.(namespace) ?? namespace,
-      limits,
+      upstreams: options.upstreams,
+      version: "test",
+      limits: { ...limits, fetchTimeoutMs: 500 },
       clock,
       tracing: options.tracing,
       stopping: stopping.signal,

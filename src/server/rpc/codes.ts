@@ -1,8 +1,8 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
+import { RPC_CODES, type RpcCode } from "../../system/rpc-codes.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
-import { RPC_CODES, type RpcCode } from "../../telemetry/metric-list.ts";
 
 export type RpcProtocol = Rpc["protocol"];
 

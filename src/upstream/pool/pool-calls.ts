@@ -1,0 +1,175 @@
+import type { Version } from "../../evaluation/version.ts";
+import { type Deadline, DeadlineError, withDeadline } from "../transport/deadline.ts";
+import { toUpstreamError, UpstreamError } from "../upstream-error.ts";
+import type { UpstreamSettings } from "../upstream-settings.ts";
+import { checkUpstream } from "./check-upstream.ts";
+import type { Member } from "./member.ts";
+import { isWorthRetrying, retryDelayMs } from "./retry.ts";
+import { RetryBudget } from "./retry-budget.ts";
+import type { Rotation } from "./rotation.ts";
+import type { PoolCall, UpstreamKind, UpstreamPoolOptions } from "./upstream-pool.ts";
+
+export interface PoolCallsOptions extends Pick<UpstreamPoolOptions, "clock" | "random" | "events"> {
+  readonly rotation: Rotation;
+  /** Aborts when the pool is closed: what fails from then on is nobody's fault. */
+  readonly closing: AbortSignal;
+}
+
+/** What became of one try. */
+type Try<T> =
+  | { readonly kind: "answered"; readonly result: T; readonly version: Version | undefined }
+  /** Its answer is of another database or another kind. */
+  | { readonly kind: "foreign"; readonly error: UpstreamError }
+  /** It was taken out of the pool meanwhile, and closed. */
+  | { readonly kind: "withdrawn"; readonly error: unknown }
+  | { readonly kind: "failed"; readonly error: unknown };
+
+/** Gives calls to the upstreams of a rotation: pick, rate limit, breaker, call, record, and again elsewhere. */
+export class PoolCalls {
+  readonly #options: PoolCallsOptions;
+  readonly #budget = new RetryBudget();
+
+  constructor(options: PoolCallsOptions) {
+    this.#options = options;
+  }
+
+  /** Rejects with the last UpstreamError. */
+  async call<T>(call: PoolCall<T>): Promise<T> {
+    const { rotation, events } = this.#options;
+    const tried = new Set<Member>();
+    let retries = 0;
+    let newest: { readonly result: T; readonly version: Version | undefined } | undefined;
+    for (;;) {
+      const member = rotation.choose(call, tried, newest !== undefined);
+      if (member === undefined) {
+        if (newest !== undefined) return newest.result;
+        throw rotation.nobody();
+      }
+      if (tried.size === 0) this.#budget.earn(member.settings.retry.budget);
+      if (retries > 0) events.onRetry(member.name);
+      tried.add(member);
+      const outcome = await this.#try(member, call);
+      if (outcome.kind === "answered") {
+        newest = newerOf(newest, outcome);
+        if (!isBehind(outcome.version, call.atLeast)) return outcome.result;
+      } else if (outcome.kind === "foreign") {
+        if (tried.size >= rotation.members.length) throw outcome.error;
+      } else if (outcome.kind === "withdrawn") {
+        if (call.deadline.signal.aborted || this.#options.closing.aborted) throw outcome.error;
+      } else if (await this.#mayRetry(member, call, outcome.error, retries)) retries += 1;
+      else if (newest !== undefined) return newest.result;
+      else throw outcome.error;
+    }
+  }
+
+  async #try<T>(member: Member, call: PoolCall<T>): Promise<Try<T>> {
+    const { clock, events, rotation } = this.#options;
+    const admission = member.breaker.tryAdmit();
+    if (admission === undefined && call.bypassesBreaker !== true) {
+      return {
+        kind: "failed",
+        error: new UpstreamError("unavailable", `Cannot ask ${member.name}: its breaker is open`),
+      };
+    }
+    const startedAt = clock.now();
+    const timeoutMs = tryTimeoutMs(member.settings, call.deadline.at - startedAt);
+    member.begin();
+    try {
+      const result = await withDeadline({ timeoutMs, clock, outer: call.deadline.signal }, async (deadline) =>
+        call.run({
+          name: member.name,
+          kind: await this.#kindOf(member, deadline),
+          call: (method, request) => member.transport.call(method, request, deadline),
+        }),
+      );
+      const version = call.versionOf?.(result);
+      const refusal = call.versionOf === undefined ? undefined : rotation.recordVersion(member, version);
+      if (refusal !== undefined) {
+        admission?.abandoned();
+        events.onRejected(member.name, "refused");
+        const error = foreign(member, refusal);
+        member.recordFailure(error);
+        return { kind: "foreign", error };
+      }
+      admission?.succeeded();
+      const durationMs = clock.now() - startedAt;
+      member.recordAnswer(durationMs);
+      events.onCall(member.name, call.operation, durationMs, undefined);
+      rotation.recordSuccess(member);
+      return { kind: "answered", result, version };
+    } catch (caught) {
+      const durationMs = clock.now() - startedAt;
+      const error = toUpstreamError(caught, member.transport.target);
+      const refusal = rotation.refusalOf(member);
+      if (refusal !== undefined) {
+        admission?.abandoned();
+        return { kind: "foreign", error: foreign(member, refusal) };
+      }
+      if (member.gone.aborted) {
+        admission?.abandoned();
+        return { kind: "withdrawn", error };
+      }
+      if (this.#isOurDoing(call.deadline, durationMs, timeoutMs)) admission?.abandoned();
+      else {
+        admission?.failed(error);
+        member.recordFailure(error);
+        events.onCall(member.name, call.operation, durationMs, error);
+        rotation.recordFailure(member);
+      }
+      return { kind: "failed", error };
+    } finally {
+      member.end();
+    }
+  }
+
+  /** Asked for where no check has told it yet. */
+  async #kindOf(member: Member, deadline: Deadline): Promise<UpstreamKind> {
+    const { rotation } = this.#options;
+    if (member.kind !== undefined) return member.kind;
+    const condition = await checkUpstream(member, deadline);
+    rotation.recordCondition(member, condition);
+    const refusal = rotation.refusalOf(member);
+    if (refusal !== undefined) throw foreign(member, refusal);
+    return condition.kind;
+  }
+
+  /** A try that its caller cut short, or that had hardly begun when the time was over, says nothing. */
+  #isOurDoing({ signal }: Deadline, durationMs: number, timeoutMs: number): boolean {
+    if (this.#options.closing.aborted) return true;
+    if (!signal.aborted) return false;
+    return !(signal.reason instanceof DeadlineError) || durationMs < timeoutMs / 2;
+  }
+
+  /** Waits before the retry. False: there shall be none. */
+  async #mayRetry<T>(member: Member, call: PoolCall<T>, error: unknown, retries: number): Promise<boolean> {
+    const { clock, random, events } = this.#options;
+    const { retry } = member.settings;
+    if (retries >= retry.maxRetries || !isWorthRetrying(error) || call.deadline.signal.aborted) return false;
+    const delayMs = retryDelayMs(retry, retries, random());
+    if (clock.now() + delayMs >= call.deadline.at) return false;
+    if (!this.#budget.trySpend()) {
+      events.onRejected(member.name, "retry_budget");
+      return false;
+    }
+    await clock.sleep(delayMs, call.deadline.signal).catch(() => {});
+    return !call.deadline.signal.aborted && !this.#options.closing.aborted;
+  }
+}
+
+function tryTimeoutMs({ retry, connection }: UpstreamSettings, leftMs: number): number {
+  const shareMs = retry.tryTimeoutMs ?? (retry.maxRetries > 0 ? leftMs / 2 : leftMs);
+  return Math.max(0, Math.min(shareMs, leftMs, connection.requestTimeoutMs));
+}
+
+function isBehind(version: Version | undefined, atLeast: Version | undefined): boolean {
+  if (version === undefined || atLeast === undefined || version.epoch !== atLeast.epoch) return false;
+  return version.revision < atLeast.revision;
+}
+
+function newerOf<T extends { readonly version: Version | undefined }>(a: T | undefined, b: T): T {
+  return a === undefined || isBehind(a.version, b.version) ? b : a;
+}
+
+function foreign({ name }: Member, refusal: string): UpstreamError {
+  return new UpstreamError("failed_precondition", `Cannot use what ${name} answers: ${refusal}`);
+}

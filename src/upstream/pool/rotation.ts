@@ -1,0 +1,222 @@
+import type { Version } from "../../evaluation/version.ts";
+import type { Clock } from "../../system/clock.ts";
+import { UpstreamError } from "../upstream-error.ts";
+import type { ScoreSettings, Strategy } from "../upstream-settings.ts";
+import type { Condition, Member } from "./member.ts";
+import { pick } from "./pick.ts";
+import { PoolIdentity } from "./pool-identity.ts";
+import { ScoredList } from "./scored-list.ts";
+import type { PoolCall, PoolEvents, UpstreamKind, UpstreamReport } from "./upstream-pool.ts";
+
+export interface RotationOptions {
+  readonly strategy: Strategy;
+  readonly score: ScoreSettings;
+  readonly clock: Pick<Clock, "now">;
+  readonly random: () => number;
+  readonly events: Pick<PoolEvents, "onRejected" | "onStateChange" | "onUsable" | "onDescriptorHash">;
+}
+
+/** An upstream's words in the message that says why nobody can be asked. */
+const WORDS_MAX = 200;
+const NAMED_MAX = 10;
+
+/** Who is in the pool, what is held of each, and whose turn it is. */
+export class Rotation {
+  readonly #options: RotationOptions;
+  readonly #identity = new PoolIdentity();
+  readonly #scores: ScoredList;
+  /** Last said to the events. */
+  readonly #states = new Map<Member, UpstreamReport["state"]>();
+  #strategy: Strategy;
+  #members: readonly Member[] = [];
+  #turn = 0;
+  #isAvailable = false;
+  #triedUnusableAt = -Infinity;
+
+  /** Throws a RangeError for scores that contradict each other. */
+  constructor(options: RotationOptions) {
+    this.#options = options;
+    this.#strategy = options.strategy;
+    this.#scores = new ScoredList(options.score, []);
+  }
+
+  /** Undefined: nobody has said yet what they are. */
+  get kind(): UpstreamKind | undefined {
+    return this.#identity.kind;
+  }
+
+  get members(): readonly Member[] {
+    return this.#members;
+  }
+
+  /** Those that stay keep their score; those that are new under an old name have to say anew who they are. */
+  replace(
+    members: readonly Member[],
+    { strategy, score }: Pick<RotationOptions, "strategy" | "score">,
+  ): void {
+    const names = new Set(members.map(({ name }) => name));
+    const stay = new Set(this.#members.filter((member) => members.includes(member)).map(({ name }) => name));
+    this.#identity.retain(stay);
+    this.#scores.reconcile(score, names);
+    this.#strategy = strategy;
+    this.#members = members;
+    for (const member of [...this.#states.keys()]) if (!members.includes(member)) this.#states.delete(member);
+    for (const member of members)
+      if (!this.#states.has(member)) this.#states.set(member, this.stateOf(member));
+    this.noticeChanges();
+  }
+
+  /**
+   * Prefers upstreams that have not been tried; with `onlyUntried` there is no other. Takes a token of its limiter.
+   * Undefined: nobody can be asked now.
+   */
+  choose(
+    { key, bypassesBreaker = false }: Pick<PoolCall<unknown>, "key" | "bypassesBreaker">,
+    tried: ReadonlySet<Member>,
+    onlyUntried: boolean,
+  ): Member | undefined {
+    const usable = this.#members.filter((member) => this.#isUsable(member));
+    let candidates = usable.filter((member) => member.breaker.admits);
+    if (candidates.length === 0 && bypassesBreaker) candidates = usable;
+    for (const member of usable)
+      if (!candidates.includes(member)) this.#options.events.onRejected(member.name, "breaker");
+    const untried = candidates.filter((member) => !tried.has(member));
+    if (untried.length > 0 || onlyUntried) candidates = untried;
+    if (candidates.length === 0 && tried.size === 0) return this.#trialOfUnusable();
+    this.#turn += 1;
+    while (candidates.length > 0) {
+      const occasion = { turn: this.#turn, chance: this.#options.random(), key };
+      const chosen = pick(this.#strategy, bestTier(candidates), occasion);
+      if (chosen === undefined || chosen.limiter?.tryTake() !== false) return chosen;
+      this.#options.events.onRejected(chosen.name, "rate_limit");
+      candidates = candidates.filter((member) => member !== chosen);
+    }
+    return undefined;
+  }
+
+  /** Why `choose` found nobody. */
+  nobody(): UpstreamError {
+    if (this.#members.length === 0)
+      return new UpstreamError("unavailable", "Cannot ask any upstream: all are being replaced");
+    const reasons = this.#members
+      .slice(0, NAMED_MAX)
+      .map((member) => `${member.name} ${this.#reasonOf(member).slice(0, WORDS_MAX)}`);
+    const more = this.#members.length > NAMED_MAX ? `; and ${this.#members.length - NAMED_MAX} more` : "";
+    return new UpstreamError("unavailable", `Cannot ask any upstream: ${reasons.join("; ")}${more}`);
+  }
+
+  /** Why an upstream does not belong; undefined if it does, or has not said who it is. */
+  refusalOf(member: Member): string | undefined {
+    return this.#identity.reasonAgainst(member.name);
+  }
+
+  recordSuccess(member: Member): void {
+    if (this.#members.includes(member)) this.#scores.up(member.name);
+    this.noticeChanges();
+  }
+
+  recordFailure(member: Member): void {
+    if (this.#members.includes(member)) this.#scores.down(member.name);
+    this.noticeChanges();
+  }
+
+  /** Takes in what a check was told. */
+  recordCondition(member: Member, condition: Condition): void {
+    const { descriptorHash } = condition;
+    const isNews = descriptorHash !== "" && descriptorHash !== member.condition?.descriptorHash;
+    member.recordCondition(condition);
+    if (!this.#members.includes(member)) return;
+    const refusal = this.#identity.hear(member.name, { ...condition, isFinal: condition.kind === "pbflags" });
+    if (isNews && refusal === undefined) this.#options.events.onDescriptorHash(descriptorHash);
+  }
+
+  /** Takes in of which version an answer was. Returns why the upstream does not belong, or undefined. */
+  recordVersion(member: Member, version: Version | undefined): string | undefined {
+    const { kind } = member;
+    if (kind === undefined || !this.#members.includes(member)) return undefined;
+    const refusal = this.#identity.hear(member.name, { kind, version, isFinal: true });
+    if (refusal === undefined && version !== undefined) member.recordVersion(version);
+    this.noticeChanges();
+    return refusal;
+  }
+
+  stateOf(member: Member): UpstreamReport["state"] {
+    if (!this.#members.includes(member)) return "draining";
+    if (this.refusalOf(member) !== undefined) return "refused";
+    return this.#scores.isUsable(member.name) ? "up" : "down";
+  }
+
+  /** Tells who came into the rotation or left it, and when somebody can be asked again. */
+  noticeChanges(): void {
+    const { events } = this.#options;
+    for (const member of this.#members) {
+      const state = this.stateOf(member);
+      if (this.#states.get(member) === state) continue;
+      this.#states.set(member, state);
+      events.onStateChange(member.name, state, state === "up" ? "answers" : this.#reasonOf(member));
+    }
+    const wasAvailable = this.#isAvailable;
+    this.#isAvailable = this.#members.some((member) => this.stateOf(member) === "up" && member.succeededLast);
+    if (this.#isAvailable && !wasAvailable) events.onUsable();
+  }
+
+  report(member: Member): UpstreamReport {
+    const { settings, transport, breaker, inFlight, latencyMs, condition, lastError, checkedAt } = member;
+    const state = this.stateOf(member);
+    const refusal = state === "refused" ? this.refusalOf(member) : undefined;
+    return {
+      name: settings.name,
+      target: transport.target,
+      state,
+      kind: member.kind,
+      score: this.#scores.scoreOf(settings.name),
+      breaker: breaker.state,
+      inFlight,
+      latencyMs,
+      status: condition?.status,
+      version: condition?.version,
+      lastError:
+        refusal === undefined ? lastError : { message: refusal, at: checkedAt ?? lastError?.at ?? 0 },
+      checkedAt,
+      priority: settings.priority,
+      weight: settings.weight,
+    };
+  }
+
+  #isUsable(member: Member): boolean {
+    return this.refusalOf(member) === undefined && this.#scores.isUsable(member.name);
+  }
+
+  /** None is usable: the one with the best score gets a call now and then, for the case that the checks are wrong. */
+  #trialOfUnusable(): Member | undefined {
+    const now = this.#options.clock.now();
+    const [best] = this.#members
+      .filter((member) => this.refusalOf(member) === undefined && member.breaker.admits)
+      .toSorted((a, b) => this.#scores.scoreOf(b.name) - this.#scores.scoreOf(a.name));
+    if (best !== undefined && now - this.#triedUnusableAt >= best.settings.breaker.openMs) {
+      this.#triedUnusableAt = now;
+      return best;
+    }
+    for (const { name } of this.#members) this.#options.events.onRejected(name, "unusable");
+    return undefined;
+  }
+
+  #reasonOf(member: Member): string {
+    const refusal = this.refusalOf(member);
+    if (refusal !== undefined) return `is refused: ${refusal}`;
+    const failure = member.lastError === undefined ? "" : `: ${member.lastError.message}`;
+    if (!this.#scores.isUsable(member.name)) return `is down${failure}`;
+    return member.breaker.admits ? "is at its rate limit" : `has its breaker open${failure}`;
+  }
+}
+
+/** Those whose own store is well, else the others. */
+function bestTier(candidates: readonly Member[]): readonly Member[] {
+  const well = candidates.filter(({ condition }) => condition === undefined || isWell(condition));
+  return well.length > 0 ? well : candidates;
+}
+
+/** A plain evaluator's kill polls do not count as contact: it may call itself connecting for good. */
+function isWell({ status, kind }: Condition): boolean {
+  return status === "serving" || (status === "connecting" && kind === "pbflags");
+}

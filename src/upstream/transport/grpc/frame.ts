@@ -1,0 +1,33 @@
+import { ANSWER_BYTES_MAX } from "../inflate.ts";
+
+/** A flag and four bytes of length stand before each message. */
+const PREFIX_BYTES = 5;
+
+/** The most that a sensible answer has in it: one message. */
+export const FRAME_BYTES_MAX = PREFIX_BYTES + ANSWER_BYTES_MAX;
+
+/** A message, not compressed, as gRPC sends it. */
+export function toFrame(message: Uint8Array): Uint8Array {
+  const frame = Buffer.allocUnsafe(PREFIX_BYTES + message.byteLength);
+  frame[0] = 0;
+  frame.writeUInt32BE(message.byteLength, 1);
+  frame.set(message, PREFIX_BYTES);
+  return frame;
+}
+
+export type Frame =
+  | { readonly kind: "message"; readonly isCompressed: boolean; readonly message: Uint8Array }
+  /** For people. */
+  | { readonly kind: "nonsense"; readonly got: string };
+
+/** The one message that these bytes are. */
+export function fromFrame(bytes: Buffer): Frame {
+  if (bytes.length === 0) return { kind: "nonsense", got: "no message" };
+  if (bytes.length < PREFIX_BYTES) return { kind: "nonsense", got: "half a message" };
+  const flag = bytes.readUInt8(0);
+  if (flag > 1) return { kind: "nonsense", got: `a message with the flags ${flag}` };
+  const end = PREFIX_BYTES + bytes.readUInt32BE(1);
+  if (bytes.length < end) return { kind: "nonsense", got: "half a message" };
+  if (bytes.length > end) return { kind: "nonsense", got: "more than that" };
+  return { kind: "message", isCompressed: flag === 1, message: bytes.subarray(PREFIX_BYTES, end) };
+}

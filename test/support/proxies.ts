@@ -1,0 +1,57 @@
+import type { DescService, MessageInitShape } from "@bufbuild/protobuf";
+import { type Client, createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { StateService } from "../../src/gen/pbflagd/v1/state_pb.ts";
+import { startDaemon, type TestDaemon } from "./daemon.ts";
+
+/** One of `upstreams.servers`, as the file has it. */
+export type ServerSettings = Readonly<Record<string, unknown>> & { readonly url: string };
+
+/** The file of a proxy with a short memory before these upstreams: in a second it knows what changed. */
+export function poolFile(
+  { descriptors }: { readonly descriptors: string },
+  servers: readonly ServerSettings[],
+  {
+    pool = {},
+    cache = {},
+  }: {
+    readonly pool?: Readonly<Record<string, unknown>>;
+    readonly cache?: Readonly<Record<string, string>>;
+  } = {},
+) {
+  return {
+    descriptors,
+    cache: { fetch_timeout: "500ms", kill_ttl: "1s", flag_ttl: "2s", override_ttl: "2s", ...cache },
+    health: { interval: "100ms" },
+    upstreams: { health_check: { interval: "500ms", timeout: "300ms" }, ...pool, servers },
+  };
+}
+
+/** Arguments of a proxy before one upstream; the same short memory. */
+export function proxyArgs(url: string, { descriptors }: { readonly descriptors: string }): readonly string[] {
+  const settings = {
+    server: url,
+    descriptors,
+    "cache-fetch-timeout": "500ms",
+    "cache-kill-ttl": "1s",
+    "cache-flag-ttl": "2s",
+    "cache-override-ttl": "2s",
+    "health-interval": "100ms",
+  };
+  return Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
+}
+
+/** Starts another daemon where one was that has ended: whoever knew its address finds it again. */
+export function startAt(port: number, args: readonly string[]): Promise<TestDaemon> {
+  return startDaemon({ args: ["--listen", `127.0.0.1:${port}`, ...args] });
+}
+
+/** Asks a daemon for what it hands on to others. */
+export function stateClient({ url }: Pick<TestDaemon, "url">): Client<typeof StateService> {
+  return createClient(StateService, createConnectTransport({ baseUrl: url, httpVersion: "1.1" }));
+}
+
+/** What a service answers, by the name of the method. */
+export type Answers<S extends DescService> = {
+  readonly [N in keyof S["method"]]?: MessageInitShape<S["method"][N]["output"]>;
+};

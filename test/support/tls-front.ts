@@ -1,0 +1,64 @@
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { createServer } from "node:tls";
+import { listen } from "./listen.ts";
+
+/** Who may be shown by a front, from test/support/certificates. */
+export type Certificate = "server" | "expired" | "other-name";
+
+export interface TlsFrontOptions {
+  /** Of the server behind it, which speaks no TLS. */
+  readonly port: number;
+  readonly certificate: Certificate;
+  /** Whether clients have to show a certificate of the same authority. */
+  readonly wantsClientCertificate?: boolean;
+}
+
+/** A server over TLS that takes it off, and passes on what is left. */
+export interface TlsFront extends AsyncDisposable {
+  readonly port: number;
+}
+
+/** The path of a PEM file in test/support/certificates. */
+export function certificatePath(file: string): string {
+  return new URL(`certificates/${file}`, import.meta.url).pathname;
+}
+
+export async function openTlsFront({
+  port,
+  certificate,
+  wantsClientCertificate = false,
+}: TlsFrontOptions): Promise<TlsFront> {
+  const [cert, key, ca] = await Promise.all(
+    [`${certificate}.pem`, `${certificate}.key`, "ca.pem"].map((file) => readFile(certificatePath(file))),
+  );
+  const open = new Set<Socket>();
+  const server = createServer(
+    {
+      ...{ cert, key, ca, ALPNProtocols: ["h2", "http/1.1"] },
+      ...{ requestCert: wantsClientCertificate, rejectUnauthorized: wantsClientCertificate },
+    },
+    (client) => {
+      const behind = connect({ port, host: "127.0.0.1" });
+      for (const socket of [client, behind]) {
+        open.add(socket);
+        socket.on("error", () => {});
+        socket.once("close", () => {
+          open.delete(socket);
+          client.destroy();
+          behind.destroy();
+        });
+      }
+      client.pipe(behind).pipe(client);
+    },
+  );
+  return {
+    port: await listen(server),
+    async [Symbol.asyncDispose]() {
+      for (const socket of open) socket.destroy();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
