@@ -1,17 +1,20 @@
 import type { Config } from "./config/settings.ts";
+import { openConfiguredNamespace } from "./daemon/configured-namespace.ts";
+import { feedHealth, stateFolder, stateHealth, withoutTrouble } from "./daemon/dependencies.ts";
 import type { DaemonDeps } from "./daemon/deps.ts";
 import { type Descriptors, followDescriptors, loadFlags } from "./daemon/descriptors.ts";
+import { firstContact } from "./daemon/first-contact.ts";
 import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
+import { openFeed } from "./daemon/open-feed.ts";
 import { type OpenStore, openStore } from "./daemon/open-store.ts";
-import type { FlagTable } from "./flags/definition.ts";
+import { keepKnowledge, loadKnowledge } from "./daemon/snapshot.ts";
 import type { ReloadResult } from "./flags/watch-descriptors.ts";
-import { type Dependency, DependencyHealth } from "./health/dependency-health.ts";
-import { type Namespace, openNamespace } from "./namespaces/namespace.ts";
-import { reportEvents } from "./namespaces/report-events.ts";
+import { DependencyHealth } from "./health/dependency-health.ts";
+import type { SnapshotWriter } from "./kills/snapshot/snapshot-writer.ts";
+import type { Namespace } from "./namespaces/namespace.ts";
 import { type HttpServer, openHttpServer } from "./server/http-server.ts";
 import { createRoutes, PROCEDURES } from "./server/routes.ts";
-import type { Latest } from "./system/latest.ts";
 import { Opened } from "./system/opened.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 
@@ -26,17 +29,8 @@ export interface Daemon extends AsyncDisposable {
   reloadConfig(): Promise<void>;
 }
 
-/** The store could not be reached, and the configuration says not to start without it. */
-export class StoreRequiredError extends Error {
-  override readonly name = "StoreRequiredError";
-}
-
-/** How long `require_store` waits for the store's first answers. */
-const FIRST_CONTACT_MS = 10_000;
 /** Between two sweeps over the dependencies while not ready. */
 const STARTING_SWEEP_MS = 1_000;
-/** Many proxies may have lost the same upstream. */
-const RETURN_SPREAD_MS = 3_000;
 
 /**
  * Starts the evaluator: descriptors, then the port, then the store in the background. A store that is down does
@@ -53,7 +47,9 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     opened.defer(() => metrics[Symbol.dispose]());
 
     // The pool begins to ask before the parts that hear from it are there.
-    const hears: { namespace?: Namespace; descriptors?: Descriptors } = {};
+    const hears: { namespace?: Namespace; descriptors?: Descriptors; snapshot?: SnapshotWriter | undefined } =
+      {};
+    const snapshot = await loadKnowledge({ config, flags, metrics, deps });
     const store = openStore({
       config,
       deps,
@@ -68,9 +64,24 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     });
     const { pool } = store;
     const troubles = new Map<string, string>();
-    const namespace = opened.add(openConfiguredNamespace({ config, deps, flags, store, metrics, troubles }));
+    const namespace = opened.add(
+      openConfiguredNamespace({
+        config,
+        deps,
+        flags,
+        store,
+        metrics,
+        troubles,
+        snapshot,
+        onLearnt: (isNews) => (isNews ? hears.snapshot?.changed() : hears.snapshot?.refreshed()),
+      }),
+    );
     hears.namespace = namespace;
-    observe(metrics, { namespace, pool, clock });
+    hears.snapshot = keepKnowledge(namespace, { config, flags, metrics, deps });
+    if (hears.snapshot !== undefined) opened.add(hears.snapshot);
+    const feed = openFeed({ config, deps, namespace, pool });
+    if (feed !== undefined) opened.add(feed);
+    observe(metrics, { namespace, pool, feed, clock });
 
     const descriptors = opened.add(followDescriptors({ config, flags, pool, namespace, metrics, deps }));
     hears.descriptors = descriptors;
@@ -78,7 +89,13 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     if (configuration !== undefined) opened.add(configuration);
     const health = new DependencyHealth({
       dependencies: () => [
-        ...store.dependencies().map((dependency) => withoutTrouble(dependency, troubles)),
+        // Which upstream a failed call went to, its own check says.
+        ...(pool === undefined
+          ? store.dependencies().map((dependency) => withoutTrouble(dependency, troubles))
+          : store.dependencies()),
+        ...stateFolder(config),
+        stateHealth(namespace, clock),
+        ...feedHealth(feed),
         descriptors.dependency,
         ...(configuration?.dependency === undefined ? [] : [configuration.dependency]),
       ],
@@ -111,6 +128,11 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
         checks: () => health.checks,
         metrics: () => metrics.render(),
         onRpc: (rpc) => metrics.recordRpc(rpc),
+        onFollowers: (count) => metrics.recordFollowers(count),
+        onStalled(procedure) {
+          metrics.recordConnectionDropped("stalled");
+          logger.warn("stream_cut", { msg: "its client took nothing for ten seconds", procedure });
+        },
         onInternalError: (error, where) => logger.error("internal_error", { where, err: error }),
       }),
       onDrop(reason) {
@@ -160,79 +182,4 @@ function followConfiguration({
     clock,
     onReload: (result) => metrics.recordConfigReload(result),
   });
-}
-
-/** A store that answers, but fails some of its calls, is not well: a missing privilege, for instance. */
-function withoutTrouble({ name, check }: Dependency, troubles: ReadonlyMap<string, string>): Dependency {
-  return {
-    name,
-    async check(signal) {
-      const message = await check(signal);
-      const [trouble] = troubles.values();
-      if (trouble !== undefined) throw new Error(trouble);
-      return message;
-    },
-  };
-}
-
-interface NamespaceParts {
-  readonly config: Config;
-  readonly deps: DaemonDeps;
-  readonly flags: Latest<FlagTable>;
-  readonly store: OpenStore;
-  readonly metrics: Metrics;
-  /** By operation, why its last call failed; kept up to date here. */
-  readonly troubles: Map<string, string>;
-}
-
-function openConfiguredNamespace(parts: NamespaceParts): Namespace {
-  const { config, deps, flags, metrics, troubles } = parts;
-  const { store, backend } = parts.store;
-  const events = reportEvents({ metrics, logger: deps.logger, backend });
-  const { cache } = config;
-  const { tracing } = deps;
-  return openNamespace({
-    flags,
-    store,
-    clock: deps.clock,
-    random: deps.random,
-    killTtlMs: cache.killTtlMs,
-    flagTtlMs: cache.flagTtlMs,
-    overrideTtlMs: cache.overrideTtlMs,
-    negativeTtlMs: cache.negativeTtlMs,
-    overrideEntriesMax: cache.overrideMaxEntries,
-    jitter: cache.jitterPercent / 100,
-    returnSpreadMs: backend === "upstream" ? RETURN_SPREAD_MS : 0,
-    hasDescriptors: () => flags.value.descriptorSet !== undefined,
-    events: {
-      ...events,
-      onStoreCall(operation, durationMs, error) {
-        if (error === undefined) troubles.delete(operation);
-        else troubles.set(operation, error instanceof Error ? error.message : "it failed");
-        events.onStoreCall(operation, durationMs, error);
-      },
-    },
-    traceStoreCall: (operation, run) =>
-      tracing === undefined ? run() : tracing.traceStoreCall({ backend, operation }, run),
-  });
-}
-
-/** Resolves once the store has answered all that readiness needs, or the process is asked to end. */
-async function firstContact(namespace: Namespace, { clock, stopping }: DaemonDeps): Promise<void> {
-  const end = new AbortController();
-  const abort = () => end.abort();
-  stopping.addEventListener("abort", abort, { once: true });
-  const ready = namespace.whenReady(end.signal).then(
-    () => true,
-    () => stopping.aborted,
-  );
-  const tooLate = clock.sleep(FIRST_CONTACT_MS, end.signal).then(
-    () => false,
-    () => true,
-  );
-  const contacted = stopping.aborted || (await Promise.race([ready, tooLate]));
-  stopping.removeEventListener("abort", abort);
-  end.abort();
-  if (contacted) return;
-  throw new StoreRequiredError(`Cannot start: the store has not answered within ${FIRST_CONTACT_MS} ms`);
 }

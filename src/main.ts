@@ -32,6 +32,11 @@ process.exitCode = await run(process.argv.slice(2), {
   userName,
   version,
   clock,
+  interrupted() {
+    const end = new AbortController();
+    process.once("SIGINT", () => end.abort());
+    return end.signal;
+  },
   serve: (config, warnings, source) => serve({ config, warnings, source }),
   dev,
 });

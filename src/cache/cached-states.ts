@@ -1,5 +1,6 @@
 import type { MaybeLater, States } from "../evaluation/evaluator.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
+import type { Remembered } from "../evaluation/remembered.ts";
 import type { FlagState, Found, Override, Overrides } from "../evaluation/state.ts";
 import { isOlder, type Stamp } from "../evaluation/version.ts";
 import type { Changes, FlagStore } from "../store/flag-store.ts";
@@ -29,19 +30,33 @@ export interface CachedStatesOptions {
   readonly onFlagRows: (rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp) => void;
   readonly onOverrideRows: (rows: Iterable<Override>, stamp: Stamp) => void;
   readonly onLookUp: (tier: CacheTier, hit: boolean) => void;
+  /** The store told something. News: what was missing until now, or was known to have changed. */
+  readonly onLearnt?: (isNews: boolean) => void;
+}
+
+/** What is remembered, as it outlives the process. */
+export interface RememberedStates {
+  readonly flags: readonly Remembered<FlagState>[];
+  /** Those that would be missed most first. */
+  readonly entities: readonly Remembered<Overrides>[];
 }
 
 /** Flags that are not defined and still remembered, so that made-up ids cost bounded memory. */
 const UNDEFINED_FLAGS_MAX = 10_000;
+/** Entities that outlive the process: gathering so many takes tens of milliseconds. */
+const REMEMBERED_ENTITIES_MAX = 100_000;
 
 /** Answers the evaluator from memory, and from the store when memory is too old. */
 export class CachedStates implements States {
   readonly #flags: FreshCache<FlagState>;
   readonly #overrides: FreshCache<Overrides>;
   readonly #flagMemory: Memory<Entry<FlagState>>;
+  readonly #isDefined: CachedStatesOptions["isDefined"];
 
   constructor(options: CachedStatesOptions) {
-    const { store, isCut, floor, isDefined, negativeTtlMs, jitter, clock, random, onLookUp } = options;
+    const { store, isCut, floor, isDefined, negativeTtlMs, jitter, clock, random, onLookUp, onLearnt } =
+      options;
+    this.#isDefined = isDefined;
     const common = { negativeTtlMs, jitter, clock, random, isCut, floor };
     this.#flagMemory = createFlagMemory<Entry<FlagState>>(isDefined, UNDEFINED_FLAGS_MAX);
     this.#flags = new FreshCache<FlagState>({
@@ -52,6 +67,8 @@ export class CachedStates implements States {
       fetch: (flagIds, atLeast) => store.flagStates(flagIds, atLeast),
       onAnswer: (flagIds, { value }, stamp) =>
         options.onFlagRows(new Map(flagIds.map((flagId) => [flagId, value.get(flagId)])), stamp),
+      onLearnt: (flagId, previous) =>
+        onLearnt?.(previous === undefined ? isDefined(flagId) : previous.needed !== undefined),
       onHit: () => onLookUp("flags", true),
       onMiss: () => onLookUp("flags", false),
     });
@@ -65,6 +82,7 @@ export class CachedStates implements States {
           entityIds.flatMap((entityId) => [...(value.get(entityId)?.values() ?? [])]),
           stamp,
         ),
+      onLearnt: (_, previous) => onLearnt?.(previous?.needed !== undefined),
       onHit: () => onLookUp("overrides", true),
       onMiss: () => onLookUp("overrides", false),
     });
@@ -90,6 +108,25 @@ export class CachedStates implements States {
   /** What is remembered of each entity, for another evaluator; see `FreshCache.current`. */
   currentOverrides(entityIds: readonly string[]): Promise<readonly (Entry<Overrides> | undefined)[]> {
     return this.#overrides.current(entityIds);
+  }
+
+  /** All that is worth keeping for the next start. `toWall` gives a time of the monotonic clock by the wall clock. */
+  remembered(toWall: (readAt: number) => number): RememberedStates {
+    return {
+      flags: this.#flags.remembered(
+        toWall,
+        // That the store does not hold what somebody made up is soon learnt again.
+        (flagId, { value, isWithdrawn }) => value !== undefined || isWithdrawn || this.#isDefined(flagId),
+        Infinity,
+      ),
+      entities: this.#overrides.remembered(toWall, () => true, REMEMBERED_ENTITIES_MAX),
+    };
+  }
+
+  /** Takes that in again, before anything else is known but the kill set; see `FreshCache.restore`. */
+  restore({ flags, entities }: RememberedStates, fromWall: (readAtWallMs: number) => number): void {
+    this.#flags.restore(flags, fromWall);
+    this.#overrides.restore(entities, fromWall);
   }
 
   /** Asks for these flags now, in one batch. False if the store failed. */

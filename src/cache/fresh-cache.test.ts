@@ -325,6 +325,33 @@ test("write-through asks for every read also after an answer that was overtaken"
   expect(cache.read("k")).toBeInstanceOf(Promise);
 });
 
+test("a load asks batch by batch, and again for what was left untold, as long as anything is told", async () => {
+  const asked: string[][] = [];
+  let patience = Infinity;
+  const { cache } = createCache({
+    memory: createEntityMemory<Entry<string>>(2_000),
+    // Tells the first three hundred of those asked for, but never "k7".
+    async fetch(keys) {
+      asked.push([...keys]);
+      if (asked.length > patience) throw new Error("down");
+      const told = keys.slice(0, 300).filter((key) => key !== "k7");
+      const untold = new Set(keys.filter((key) => !told.includes(key)));
+      return { value: new Map(told.map((key) => [key, "v1"])), version: undefined, ageMs: 0, untold };
+    },
+  });
+  const keys = Array.from({ length: 1_100 }, (_, i) => `k${i}`);
+  expect(await cache.load(keys), "k7 is missing").toBe(false);
+  expect(asked.map(({ length }) => length)).toEqual([500, 201, 1, 500, 200, 100]);
+  expect(keys.filter((key) => cache.peek(key) === undefined)).toEqual(["k7"]);
+  expect(await cache.load(keys.slice(500))).toBe(true);
+
+  // A batch that fails keeps none of the others from being asked for.
+  asked.length = 0;
+  patience = 0;
+  expect(await cache.load(keys)).toBe(false);
+  expect(asked.map(({ length }) => length)).toEqual([500, 500, 100]);
+});
+
 test("TTLs are spread by jitter", async () => {
   for (const [random, ttlMs] of [
     [0, 800],

@@ -1,6 +1,7 @@
 import { isLater, type MaybeLater } from "../evaluation/evaluator.ts";
+import { BEFORE_START, type Remembered } from "../evaluation/remembered.ts";
 import type { Found } from "../evaluation/state.ts";
-import { isOlder, type Stamp, type Version } from "../evaluation/version.ts";
+import { isAtLeast, isOlder, type Stamp, type Version } from "../evaluation/version.ts";
 import type { Batch as BatchAnswer, Worth } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Memory } from "./memory.ts";
@@ -54,6 +55,8 @@ export interface FreshCacheOptions<V> {
   readonly random: () => number;
   /** An answer arrived. The keys are those of one stamp that it told nothing older of than what was known. */
   readonly onAnswer?: (keys: readonly string[], answer: BatchAnswer<V>, stamp: Stamp) => void;
+  /** What an answer told of a key took the place of what was known. */
+  readonly onLearnt?: (key: string, previous: Entry<V> | undefined) => void;
   readonly onHit?: () => void;
   readonly onMiss?: () => void;
 }
@@ -68,7 +71,7 @@ interface Batch<V> {
 
 /** How long to leave a store alone whose answer was too old, such as a replica that lags. */
 const RETRY_OLD_AFTER_MS = 100;
-/** An answer about more than this would hold up everybody else while it is taken in. */
+/** An answer about more than this would hold up everybody else while it is taken in. No store takes over a thousand. */
 const BATCH_KEYS_MAX = 500;
 
 /**
@@ -127,10 +130,69 @@ export class FreshCache<V> {
     });
   }
 
-  /** Asks the store for these keys now, in one batch, and remembers what it says. False if it failed. */
+  /** What is remembered, to outlive this process: what would be missed most first. Skips what is not `worthwhile`. */
+  remembered(
+    toWall: (readAt: number) => number,
+    worthwhile: (key: string, entry: Entry<V>) => boolean,
+    entriesMax: number,
+  ): readonly Remembered<V>[] {
+    const { memory, floor } = this.#options;
+    const polled = floor()?.version;
+    const remembered: Remembered<V>[] = [];
+    for (const id of memory.byWorth()) {
+      if (remembered.length >= entriesMax) break;
+      const entry = memory.peek(id);
+      if (entry === undefined || !worthwhile(id, entry)) continue;
+      const { value, readAt, needed, isWithdrawn } = entry;
+      const version = holdsAt(entry, polled);
+      const isOutdated = needed !== undefined;
+      remembered.push({ id, value, version, readAtWallMs: toWall(readAt), isOutdated, isWithdrawn });
+    }
+    return remembered;
+  }
+
+  /**
+   * Takes in what an earlier process remembered, in the order of `remembered`, before anything else is known. Each is
+   * served, as what could not be refreshed, until the store tells more.
+   */
+  restore(remembered: readonly Remembered<V>[], fromWall: (readAtWallMs: number) => number): void {
+    const { clock, floor } = this.#options;
+    const now = clock.now();
+    for (const { id, value, version, readAtWallMs, isOutdated, isWithdrawn } of remembered.toReversed()) {
+      const readAt = fromWall(readAtWallMs);
+      const { waitTtl } = this.#spreadTtls(id, value, version);
+      this.#keep(id, {
+        value,
+        stamp: { version, askedAt: BEFORE_START, readAt },
+        readAt,
+        freshUntil: -Infinity,
+        waitFrom: isOutdated ? -Infinity : readAt + 2 * waitTtl,
+        needed: isOutdated ? floor() : undefined,
+        neededSince: now,
+        failed: true,
+        isWithdrawn,
+        retryFrom: 0,
+      });
+    }
+  }
+
+  /**
+   * Asks the store for these keys now, one batch after the other: all at once would be too much for a slow one. False
+   * if not all of them were told. Never rejects.
+   */
   async load(keys: readonly string[]): Promise<boolean> {
+    let isLoaded = true;
+    for (let i = 0; i < keys.length; i += BATCH_KEYS_MAX)
+      isLoaded = (await this.#loadBatch(keys.slice(i, i + BATCH_KEYS_MAX))) && isLoaded;
+    return isLoaded;
+  }
+
+  /** What was left untold is asked for again, as long as anything is told. */
+  async #loadBatch(keys: readonly string[]): Promise<boolean> {
     const outcomes = await Promise.all(keys.map((key) => this.#fetch(key)));
-    return keys.every((key, i) => outcomes[i]?.get(key)?.failed === false);
+    const untold = keys.filter((key, i) => outcomes[i]?.get(key)?.failed !== false);
+    if (untold.length === 0 || untold.length === keys.length) return untold.length === 0;
+    return this.#loadBatch(untold);
   }
 
   /**
@@ -178,7 +240,7 @@ export class FreshCache<V> {
     const { memory, clock } = this.#options;
     const now = clock.now();
     const due = [...memory.keys()].filter((key) => (memory.peek(key)?.freshUntil ?? Infinity) <= now);
-    for (const key of due) void this.#fetch(key);
+    void this.load(due);
   }
 
   /** Asks again for what is still older than needed, because the store failed or lagged behind. */
@@ -285,11 +347,14 @@ export class FreshCache<V> {
         continue;
       }
       const worth = deviations?.get(key) ?? answer;
-      const stamp = stamps.get(worth) ?? { version: worth.version, askedAt };
+      const readAt = askedAt - worth.ageMs;
+      const stamp = stamps.get(worth) ?? { version: worth.version, askedAt, readAt };
       stamps.set(worth, stamp);
+      const previous = this.#options.memory.peek(key);
       const entry = this.#remember(key, value.get(key), worth, stamp);
       outcome.set(key, entry);
       if (entry.stamp !== stamp) continue;
+      this.#options.onLearnt?.(key, previous);
       const siblings = learnt.get(stamp);
       if (siblings === undefined) learnt.set(stamp, [key]);
       else siblings.push(key);
@@ -322,7 +387,7 @@ export class FreshCache<V> {
   }
 
   #remember(key: string, value: V | undefined, worth: Worth, stamp: Stamp): Entry<V> {
-    const { memory, ttlMs, negativeTtlMs, jitter, random, clock } = this.#options;
+    const { memory, ttlMs, clock } = this.#options;
     const now = clock.now();
     const known = memory.peek(key);
     // An answer older than what is known changes nothing, but the store did answer.
@@ -332,10 +397,7 @@ export class FreshCache<V> {
     }
 
     const needed = this.#unsatisfied(stamp, known?.needed);
-    const fullTtlMs = value === undefined && worth.version === undefined ? negativeTtlMs : ttlMs;
-    const spread = 1 + jitter * (2 * random() - 1);
-    const ttl = fullTtlMs * spread;
-    const waitTtl = this.#options.isRefreshedAhead?.(key) === true ? ttlMs * spread : ttl;
+    const { ttl, waitTtl } = this.#spreadTtls(key, value, worth.version);
     const readAt = stamp.askedAt - worth.ageMs;
     const freshUntil = needed === undefined ? readAt + ttl : now;
     return this.#keep(key, {
@@ -350,6 +412,18 @@ export class FreshCache<V> {
       isWithdrawn: false,
       retryFrom: ttlMs > 0 && freshUntil <= now ? now + RETRY_OLD_AFTER_MS : 0,
     });
+  }
+
+  /** How long a value is fresh, and half of how long nothing has to wait for a newer one. */
+  #spreadTtls(
+    key: string,
+    value: V | undefined,
+    version: Version | undefined,
+  ): { readonly ttl: number; readonly waitTtl: number } {
+    const { ttlMs, negativeTtlMs, jitter, random, isRefreshedAhead } = this.#options;
+    const spread = 1 + jitter * (2 * random() - 1);
+    const ttl = (value === undefined && version === undefined ? negativeTtlMs : ttlMs) * spread;
+    return { ttl, waitTtl: isRefreshedAhead?.(key) === true ? ttlMs * spread : ttl };
   }
 
   /** What an answer with this stamp should have been as new as, and is not. */
@@ -373,6 +447,14 @@ export class FreshCache<V> {
     else this.#outdated.add(key);
     return entry;
   }
+}
+
+/** At which version an entry holds: at that of the last poll too, unless it is known to be outdated. */
+export function holdsAt(
+  { stamp, needed }: Pick<Entry<unknown>, "stamp" | "needed">,
+  polled: Version | undefined,
+): Version | undefined {
+  return needed === undefined && isAtLeast(polled, stamp.version) ? polled : stamp.version;
 }
 
 function fallback<V>({ value, isWithdrawn }: Entry<V>, kind: "stale" | "cached"): Found<V> {

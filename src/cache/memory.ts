@@ -8,6 +8,8 @@ export interface Memory<E> {
   delete(key: string): void;
   /** Without counting as a use; the least recently used first, so that setting all again keeps their order. */
   keys(): Iterable<string>;
+  /** What would be missed most first; without counting as a use. */
+  byWorth(): Iterable<string>;
   /** Without counting as a use. */
   peek(key: string): E | undefined;
   readonly size: number;
@@ -43,6 +45,10 @@ export function createEntityMemory<E extends MayBeAbsent>(entriesMax: number): M
       yield* present.rkeys();
       yield* absent.rkeys();
     },
+    *byWorth() {
+      yield* present.keys();
+      yield* absent.keys();
+    },
     get size() {
       return present.size + absent.size;
     },
@@ -75,6 +81,10 @@ export function createFlagMemory<E extends object>(
     *keys() {
       yield* defined.keys();
       yield* others.rkeys();
+    },
+    *byWorth() {
+      yield* defined.keys();
+      yield* others.keys();
     },
     get size() {
       return defined.size + others.size;

@@ -9,6 +9,7 @@ export interface Question {
   readonly path: string;
   /** Sent as JSON. */
   readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface Reply {
@@ -43,10 +44,11 @@ export async function askDaemon(address: Address, question: Question, clock: Clo
 function send(address: Address, question: Question, signal: AbortSignal): Promise<Reply> {
   const { method, path, body } = question;
   const payload = body === undefined ? "" : JSON.stringify(body);
-  const headers =
+  const ofBody =
     body === undefined
       ? {}
       : { "content-type": "application/json", "content-length": Buffer.byteLength(payload) };
+  const headers = { ...question.headers, ...ofBody };
   return new Promise((resolve, reject) => {
     const asked = request(
       { ...targetOf(address), method, path, headers, signal, agent: false },
@@ -62,8 +64,8 @@ function send(address: Address, question: Question, signal: AbortSignal): Promis
   });
 }
 
-/** Who listens on all interfaces is asked on the loopback one. */
-function targetOf(
+/** Where Node's client connects to. Who listens on all interfaces is asked on the loopback one. */
+export function targetOf(
   address: Address,
 ): { readonly socketPath: string } | { readonly host: string; readonly port: number } {
   if (address.kind === "unix") return { socketPath: address.path };
@@ -71,7 +73,8 @@ function targetOf(
   return { host: everywhere ? "localhost" : address.host, port: address.port };
 }
 
-function reasonOf(error: unknown, signal: AbortSignal): string {
+/** Why a daemon was not reached, for people. */
+export function reasonOf(error: unknown, signal: AbortSignal): string {
   const reason: unknown = signal.aborted ? signal.reason : error;
   // With several addresses of one name, Node gathers the reasons and leaves the message empty.
   const first: unknown = reason instanceof AggregateError ? reason.errors[0] : reason;

@@ -17,6 +17,7 @@ interface Options {
   readonly entity?: string;
   readonly all?: boolean;
   readonly json?: boolean;
+  readonly minVersion?: string;
 }
 
 /** `pbflagd evaluate`: what the running daemon answers. */
@@ -27,6 +28,7 @@ export function addEvaluate(program: Command, io: Io): void {
     .argument("[flags...]", "ids or aliases, such as notifications/1 or notifications.email_enabled")
     .option("--entity <id>", "for whom, such as a user's id; without it, the global values")
     .option("--all", "every defined flag")
+    .option("--min-version <version>", "wait until the daemon knows this version, as writes print it")
     .option("--json", "print the evaluations as pbflags.v1 has them in JSON")
     .addHelpText(
       "after",
@@ -41,7 +43,7 @@ Examples:
     const body = { flagIds, entityId: options.entity ?? "" };
     const path = "/pbflags.v1.FlagEvaluatorService/BulkEvaluate";
     const evaluations = readEvaluations(
-      await askDaemon(address, { method: "POST", path, body }, io.clock),
+      await askDaemon(address, { method: "POST", path, body, headers: toHeaders(options) }, io.clock),
       formatAddress(address),
     );
     printRows(io, evaluations, {
@@ -61,6 +63,16 @@ function checkFlags(flagIds: readonly string[], all: boolean): void {
     throw new CommandError(2, "--all goes without flags: name flags, or ask for all");
   if (!all && flagIds.length === 0) throw new CommandError(2, "expected a flag, or --all");
   if (flagIds.includes("")) throw new CommandError(2, 'expected the id of a flag, got ""');
+}
+
+function toHeaders({ minVersion }: Options): Readonly<Record<string, string>> {
+  if (minVersion === undefined) return {};
+  // What no header can carry would fail on the way.
+  if (/^[!-~]+:\d+$/.test(minVersion)) return { "pbflags-min-version": minVersion };
+  throw new CommandError(
+    2,
+    `--min-version: expected epoch:revision as writes print it, got ${JSON.stringify(minVersion)}`,
+  );
 }
 
 function readEvaluations({ status, body }: Reply, place: string): readonly Evaluation[] {

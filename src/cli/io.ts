@@ -17,6 +17,8 @@ export interface Io {
   /** Of pbflagd, as package.json has it. */
   readonly version: string;
   readonly clock: Clock;
+  /** From now on Ctrl-C asks for a clean end, by aborting this. Unset: it ends the process. */
+  readonly interrupted: () => AbortSignal;
   /**
    * Runs a daemon until a signal stops it, and resolves with the exit code.
    * The warnings are those of the configuration, one sentence each; the source is where it came from.

@@ -1,11 +1,11 @@
 import type { Command } from "commander";
 import type { OverrideRow } from "../store/flag-status.ts";
-import { describeChange } from "./describe-change.ts";
 import { CommandError } from "./failure.ts";
 import type { Io } from "./io.ts";
 import { addAdmin, withAdmin } from "./open-admin.ts";
 import { addDatabase } from "./open-database.ts";
-import { printRows } from "./print.ts";
+import { printJson, printRows } from "./print.ts";
+import { JSON_OPTION, nameOf, printChange } from "./print-change.ts";
 import { toMachineReadable, toReadable } from "./stored-value.ts";
 import { toPrintable } from "./text-width.ts";
 
@@ -51,11 +51,14 @@ function addOverrideSet(override: Command, io: Io): void {
       "<value>",
       "read by the flag's type: weekly, true, 5, 0.5, [1, 2]; put -- before a negative number",
     )
+    .option(...JSON_OPTION)
     .addHelpText("after", "\nExample:\n  pbflagd override set notifications/1 user-42 true");
-  addAdmin(command).action(async (flag: string, entity: string, value: string) => {
-    const change = await withAdmin(command, io, (admin) => admin.setOverride(flag, entity, value));
-    io.stdout(describeChange(`${flag} for ${entity}`, change));
-  });
+  addAdmin(command).action(
+    async (flag: string, entity: string, value: string, options: { json?: boolean }) => {
+      const change = await withAdmin(command, io, (admin) => admin.setOverride(flag, entity, value));
+      printChange(io, { flag, entity }, change, options);
+    },
+  );
 }
 
 function addOverrideRemove(override: Command, io: Io): void {
@@ -64,12 +67,15 @@ function addOverrideRemove(override: Command, io: Io): void {
     .description("Remove an override. Exit code 1 if there is none.")
     .argument(...FLAG)
     .argument(...ENTITY)
+    .option(...JSON_OPTION)
     .addHelpText("after", "\nExample:\n  pbflagd override remove notifications/1 user-42");
-  addAdmin(command).action(async (flag: string, entity: string) => {
+  addAdmin(command).action(async (flag: string, entity: string, { json = false }: { json?: boolean }) => {
     const { removed, version } = await withAdmin(command, io, (admin) => admin.removeOverride(flag, entity));
+    if (json) printJson(io, { flag, entity, removed, version });
     // The database has said why, as a notice.
     if (!removed) throw new CommandError(1, "");
-    io.stdout(toPrintable(`${flag} for ${entity}: override removed (version ${version})`).concat("\n"));
+    const name = nameOf({ flag, entity });
+    if (!json) io.stdout(toPrintable(`${name}: override removed (version ${version})`).concat("\n"));
   });
 }
 

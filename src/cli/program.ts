@@ -17,6 +17,7 @@ import { addSql } from "./sql.ts";
 import { addSync } from "./sync.ts";
 import { toPrintable } from "./text-width.ts";
 import { addUpstreams } from "./upstreams.ts";
+import { addWatch } from "./watch.ts";
 
 const EXAMPLES = `
 Examples:
@@ -62,7 +63,7 @@ export function createProgram(io: Io): Command {
     .addHelpText("after", EXAMPLES);
 
   program.commandsGroup("Daemon:");
-  for (const add of [addServe, addDev, addHealth, addUpstreams, addConfig]) add(program, io);
+  for (const add of [addServe, addDev, addHealth, addUpstreams, addWatch, addConfig]) add(program, io);
   program.commandsGroup("Database:");
   for (const add of [addMigrate, addSync, addSql]) add(program, io);
   program.commandsGroup("Flags:");

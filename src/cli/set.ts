@@ -1,8 +1,8 @@
 import type { Command } from "commander";
-import { describeChange } from "./describe-change.ts";
 import { CommandError } from "./failure.ts";
 import type { Io } from "./io.ts";
 import { addAdmin, withAdmin } from "./open-admin.ts";
+import { JSON_OPTION, printChange } from "./print-change.ts";
 
 /** `pbflagd set`: a value for everybody. */
 export function addSet(program: Command, io: Io): void {
@@ -15,6 +15,7 @@ export function addSet(program: Command, io: Io): void {
       "read by the flag's type: weekly, true, 5, 0.5, [1, 2]; put -- before a negative number",
     )
     .option("--default", "forget the stored value instead")
+    .option(...JSON_OPTION)
     .addHelpText(
       "after",
       `
@@ -25,7 +26,7 @@ Examples:
   pbflagd set notifications/2 --default`,
     );
   addAdmin(command).action(
-    async (flag: string, value: string | undefined, options: { default?: boolean }) => {
+    async (flag: string, value: string | undefined, options: { default?: boolean; json?: boolean }) => {
       const toDefault = options.default ?? false;
       if (toDefault === (value !== undefined)) {
         throw new CommandError(
@@ -36,7 +37,7 @@ Examples:
       const change = await withAdmin(command, io, (admin) =>
         value === undefined ? admin.reset(flag) : admin.setValue(flag, value),
       );
-      io.stdout(describeChange(flag, change));
+      printChange(io, { flag }, change, options);
     },
   );
 }

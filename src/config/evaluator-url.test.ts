@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { parseTarget } from "../upstream/transport/parse-target.ts";
 import { hasTls, parseEvaluatorUrl } from "./evaluator-url.ts";
 
 test.each([
@@ -9,6 +10,8 @@ test.each([
   ["grpc://10.0.0.1:9201", { scheme: "grpc", name: "10.0.0.1:9201", credentials: false }],
   ["grpcs://root.internal:443", { scheme: "grpcs", name: "root.internal", credentials: false }],
   ["unix:///run/pbflagd.sock", { scheme: "unix", name: "pbflagd.sock", credentials: false }],
+  ["unix:///tmp/a#b.sock", { scheme: "unix", name: "a_b.sock", credentials: false }],
+  ["unix:///tmp/a?b%20c%zz", { scheme: "unix", name: "a_b_20c_zz", credentials: false }],
   ["exec:/usr/lib/my flags", { scheme: "exec", name: "my_flags", credentials: false }],
   ["exec:./flags.mjs", { scheme: "exec", name: "flags.mjs", credentials: false }],
   ["exec:flags-from-yaml", { scheme: "exec", name: "flags-from-yaml", credentials: false }],
@@ -23,6 +26,8 @@ test.each([
   "http://",
   "http://:9201",
   "http://root:65536",
+  "http://root:0",
+  "grpcs://root:00",
   "http://ro ot",
   "http://ro\not",
   "http://root?x=1",
@@ -36,6 +41,9 @@ test.each([
   "grpc:///root",
   "unix:/run/x.sock",
   "unix:///",
+  "unix:///run/folder/",
+  "unix://host/run/x.sock",
+  "grpc+unix:///run/x.sock",
   `unix:///${"x".repeat(103)}`,
   "exec:",
   "exec:/",
@@ -44,6 +52,15 @@ test.each([
   `http://root/${"x".repeat(4_096)}`,
 ])("parseEvaluatorUrl() refuses %j", (text) => {
   expect(parseEvaluatorUrl(text)).toBeUndefined();
+});
+
+test.each([
+  ["http://root", "http://root"],
+  ["grpcs://me:hunter2@root:1/a/", "grpcs://root:1/a"],
+  ["unix:///tmp/a#b?c d%20e%zz", "unix:///tmp/a#b?c d%20e%zz"],
+])("%s is called where it says", (text, target) => {
+  expect(parseEvaluatorUrl(text)).toBeDefined();
+  expect(parseTarget({ name: "a", url: text }).name).toBe(target);
 });
 
 test("https and grpcs have TLS, the others have not", () => {

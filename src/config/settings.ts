@@ -57,7 +57,7 @@ export const settings = {
   database_listen: optional(
     postgresUrl,
     "Direct Postgres URL for LISTEN, where `database` is a pooler. Unset: as `database`.",
-    { mode: "root", later: true },
+    { mode: "root" },
   ),
   database_pool: required(count({ min: "1", max: "100" }), "4", "Connections for reads.", { mode: "root" }),
   prepared_statements: required(
@@ -111,7 +111,7 @@ export const settings = {
   state_dir: required(
     orOff(path),
     "off",
-    "Directory for what bridges restarts: the descriptor set of a proxy that takes it from its upstream.",
+    "Directory for what bridges a restart while the store is away: a snapshot of kills, values and overrides; the descriptor set of a proxy that takes it from its upstream; the sockets of programs that it runs.",
   ),
   data_dir: required(path, ".pbflagd", "Directory of the embedded database that dev runs.", { mode: "dev" }),
   env_name: optional(text, "Name of the environment, shown in the admin page.", { later: true }),

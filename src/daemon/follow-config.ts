@@ -7,7 +7,7 @@ import type { Dependency } from "../health/dependency-health.ts";
 import type { Clock } from "../system/clock.ts";
 import { watchFile } from "../system/watch-file.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { PoolReloadError, type UpstreamPool } from "../upstream/pool/upstream-pool.ts";
+import { type PoolChange, PoolReloadError, type UpstreamPool } from "../upstream/pool/upstream-pool.ts";
 
 export interface ConfigFollowerOptions {
   readonly source: ConfigSource;
@@ -44,6 +44,7 @@ export function followConfig(options: ConfigFollowerOptions): ConfigFollower {
   const { source, clock, logger } = options;
   const stop = new AbortController();
   let inForce = options.config;
+  let isPoolInDoubt = false;
   let last: Promise<unknown> = Promise.resolve();
   let lastResult: ConfigReload = { kind: "unchanged", needRestart: [] };
 
@@ -80,13 +81,15 @@ export function followConfig(options: ConfigFollowerOptions): ConfigFollower {
 
   async function apply(next: Config): Promise<ConfigReload> {
     const { live, needRestart } = compareConfigs(inForce, next);
-    if (live.length === 0) return { kind: "unchanged", needRestart };
+    if (live.length === 0 && !isPoolInDoubt) return { kind: "unchanged", needRestart };
     const { upstreams, logLevel, drainTimeoutMs } = next;
     // A root that shall become a proxy, or a proxy a root, needs a restart: `compareConfigs` says so.
-    if (options.pool !== undefined && upstreams !== undefined && live.some(concernsPool)) {
+    if (options.pool !== undefined && upstreams !== undefined && (isPoolInDoubt || live.some(concernsPool))) {
       const change = await options.pool.reload(upstreams).catch(toRejection);
+      // What was in force may not have come back whole: whatever is read next is put into force anew.
+      isPoolInDoubt = "kind" in change;
       if ("kind" in change) return change;
-      logger.info("upstreams_reloaded", { ...change });
+      if (hasChanged(change)) logger.info("upstreams_reloaded", { ...change });
       inForce = { ...inForce, upstreams };
     }
     logger.level = logLevel;
@@ -120,6 +123,10 @@ export function followConfig(options: ConfigFollowerOptions): ConfigFollower {
       await last;
     },
   };
+}
+
+function hasChanged({ added, updated, removed, settings }: PoolChange): boolean {
+  return added.length + updated.length + removed.length + settings.length > 0;
 }
 
 function concernsPool(key: ConfigChange["live"][number]): boolean {

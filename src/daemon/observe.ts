@@ -1,3 +1,4 @@
+import type { ChangeFeed } from "../kills/change-feed.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -6,11 +7,13 @@ import type { UpstreamPool } from "../upstream/pool/upstream-pool.ts";
 export interface Observed {
   readonly namespace: Namespace;
   readonly pool: Pick<UpstreamPool, "upstreams"> | undefined;
+  /** Undefined: nobody could tell of changes at once. */
+  readonly feed: Pick<ChangeFeed, "state"> | undefined;
   readonly clock: Clock;
 }
 
 /** Lets the gauges show what these are like when a scrape reads them. */
-export function observe(metrics: Metrics, { namespace, pool, clock }: Observed): void {
+export function observe(metrics: Metrics, { namespace, pool, feed, clock }: Observed): void {
   metrics.observe({
     get killSetSize() {
       return namespace.killSet.value?.flagIds.size ?? 0;
@@ -33,6 +36,12 @@ export function observe(metrics: Metrics, { namespace, pool, clock }: Observed):
     },
     get breakerState() {
       return namespace.breaker.state;
+    },
+    get stateRevision() {
+      return namespace.killSet.value?.stamp.version?.revision;
+    },
+    get feedConnected() {
+      return feed === undefined ? undefined : feed.state.kind === "connected";
     },
     get upstreams() {
       return pool?.upstreams ?? [];

@@ -1,6 +1,13 @@
 import { expect, test } from "vitest";
 import { stateOf } from "../../test/support/flag-builders.ts";
-import { afterPoll, afterRows, type KillSet, type PolledKills } from "./kill-set.ts";
+import {
+  afterPoll,
+  afterRows,
+  type KillSet,
+  type PolledKills,
+  rememberKills,
+  restoreKills,
+} from "./kill-set.ts";
 import type { Stamp } from "./version.ts";
 
 const at = (revision: number): Stamp => ({ version: { epoch: "e", revision }, askedAt: revision });
@@ -39,6 +46,16 @@ test("a row newer than the kill set kills or revives its flag; an older one has 
   expect([...(afterRows(current, [enabled("a")], at(6))?.flagIds ?? [])]).toEqual([]);
   expect([...(afterRows(current, [["a", undefined]], at(6))?.flagIds ?? [])]).toEqual([]);
   expect(afterRows(current, [killed("b"), enabled("a")], at(4))).toBe(current);
+});
+
+test("what the poll itself said is kept beside it, whatever newer rows say, and across a restart", () => {
+  let current = afterRows(killSet(5, "a"), [killed("b"), enabled("a")], at(6)) as KillSet;
+  current = afterRows(current, [enabled("b")], at(7)) as KillSet;
+  const restored = restoreKills(rememberKills(current, 0), 0);
+  for (const { flagIds, polledIds } of [current, restored]) {
+    expect([...flagIds]).toEqual([]);
+    expect([...polledIds]).toEqual(["a"]);
+  }
 });
 
 test("rows that agree with the kill set leave it as it is", () => {

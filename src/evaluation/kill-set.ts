@@ -1,5 +1,6 @@
+import { BEFORE_START } from "./remembered.ts";
 import type { FlagState, KilledOverride } from "./state.ts";
-import { isOlder, type Stamp } from "./version.ts";
+import { isOlder, type Stamp, type Version } from "./version.ts";
 
 /** What one read of the kill set said. */
 export interface PolledKills {
@@ -14,6 +15,8 @@ export interface PolledKills {
 /** All flags in state KILLED, as of the best knowledge there is. Replaced as a whole, never edited. */
 export interface KillSet extends PolledKills {
   readonly overrides: readonly KilledOverride[];
+  /** What the poll itself said: that alone holds at the stamp's version. */
+  readonly polledIds: ReadonlySet<string>;
   /** What rows newer than the poll said where it differs from the poll. */
   readonly corrections: ReadonlyMap<string, Correction>;
 }
@@ -26,12 +29,13 @@ interface Correction {
 /** The kill set after a poll; undefined if the poll is older than what is known. Newer corrections keep their say. */
 export function afterPoll(current: KillSet | undefined, polled: PolledKills): KillSet | undefined {
   const overrides = polled.overrides ?? current?.overrides ?? [];
-  if (current === undefined) return { ...polled, overrides, corrections: new Map() };
+  const polledIds = polled.flagIds;
+  if (current === undefined) return { ...polled, overrides, polledIds, corrections: new Map() };
   if (isOlder(polled.stamp, current.stamp)) return undefined;
   const corrections = new Map(
     [...current.corrections].filter(([, { stamp }]) => isOlder(polled.stamp, stamp)),
   );
-  return { ...polled, overrides, flagIds: correct(polled.flagIds, corrections), corrections };
+  return { ...polled, overrides, polledIds, flagIds: correct(polledIds, corrections), corrections };
 }
 
 /**
@@ -56,7 +60,7 @@ export function afterRows(
   }
   if (corrections.size === current.corrections.size && sameEntries(corrections, current.corrections))
     return current;
-  return { ...current, flagIds: correct(current.flagIds, corrections), corrections };
+  return { ...current, flagIds: correct(current.polledIds, corrections), corrections };
 }
 
 function sameEntries<V>(a: ReadonlyMap<string, V>, b: ReadonlyMap<string, V>): boolean {
@@ -75,4 +79,61 @@ function correct(
     else corrected.delete(flagId);
   }
   return corrected;
+}
+
+/** A kill set as it outlives the process that learnt it. */
+export interface RememberedKills {
+  /** As the last poll said. */
+  readonly flagIds: readonly string[];
+  readonly overrides: readonly KilledOverride[];
+  /** Undefined where the store has none. */
+  readonly version: Version | undefined;
+  /** When the root read the database, by the wall clock, in whole milliseconds since 1970. */
+  readonly readAtWallMs: number;
+  /** What newer rows said. */
+  readonly corrections: readonly RememberedCorrection[];
+}
+
+export interface RememberedCorrection {
+  readonly flagId: string;
+  readonly killed: boolean;
+  readonly version: Version | undefined;
+}
+
+/** `readAtWallMs` is the kill set's `readAt` by the wall clock. */
+export function rememberKills(
+  { polledIds, overrides, stamp, corrections }: KillSet,
+  readAtWallMs: number,
+): RememberedKills {
+  return {
+    flagIds: [...polledIds],
+    overrides,
+    version: stamp.version,
+    readAtWallMs,
+    corrections: Array.from(corrections, ([flagId, { killed, stamp }]) => ({
+      flagId,
+      killed,
+      version: stamp.version,
+    })),
+  };
+}
+
+/** The kill set again. `readAt` is when it was read, on this process's monotonic clock. */
+export function restoreKills(
+  { flagIds, overrides, version, corrections }: RememberedKills,
+  readAt: number,
+): KillSet {
+  const polledIds = new Set(flagIds);
+  const stampOf = (version: Version | undefined): Stamp => ({ version, askedAt: BEFORE_START, readAt });
+  const corrected = new Map(
+    corrections.map(({ flagId, killed, version }) => [flagId, { killed, stamp: stampOf(version) }]),
+  );
+  return {
+    flagIds: correct(polledIds, corrected),
+    overrides,
+    stamp: stampOf(version),
+    readAt,
+    polledIds,
+    corrections: corrected,
+  };
 }

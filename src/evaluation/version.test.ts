@@ -6,7 +6,7 @@ const at = (askedAt: number, epoch?: string, revision = 0): Stamp => ({
   version: epoch === undefined ? undefined : { epoch, revision },
 });
 
-test("isOlder() goes by revision within an epoch, otherwise by which question set out first", () => {
+test("isOlder() goes by revision within an epoch, otherwise by which question set out first unless more is known", () => {
   const cases: [Stamp, Stamp, boolean][] = [
     [at(9, "e", 1), at(1, "e", 2), true],
     [at(1, "e", 2), at(9, "e", 1), false],
@@ -18,6 +18,19 @@ test("isOlder() goes by revision within an epoch, otherwise by which question se
     [at(1), at(1), false],
     [at(1, "e", 5), at(2), true],
     [at(3), at(2, "e", 5), false],
+  ];
+  for (const [a, b, older] of cases) expect(isOlder(a, b), JSON.stringify([a, b])).toBe(older);
+});
+
+test("of two epochs the one is older that was read first, though it was asked for later", () => {
+  const read = (readAt: number, askedAt: number, epoch: string): Stamp => ({ ...at(askedAt, epoch), readAt });
+  const cases: [Stamp, Stamp, boolean][] = [
+    [read(1, 9, "e"), read(5, 6, "f"), true],
+    [read(5, 6, "f"), read(1, 9, "e"), false],
+    // What an earlier process has left, when the clock was set back.
+    [read(5, -Infinity, "e"), read(5, 5, "f"), true],
+    [read(5, 5, "f"), read(5, -Infinity, "e"), false],
+    [read(1, 9, "e"), at(5, "f"), true],
   ];
   for (const [a, b, older] of cases) expect(isOlder(a, b), JSON.stringify([a, b])).toBe(older);
 });

@@ -13,17 +13,20 @@ export interface Stamp {
   readonly version: Version | undefined;
   /** On the clock's monotonic scale, in milliseconds. */
   readonly askedAt: number;
+  /** When the root read it, on the same scale. Unset: as soon as it was asked for. */
+  readonly readAt?: number;
 }
 
 /**
- * Whether `a` is older than `b`: by revision within one epoch, otherwise by which question set out first.
- * Another epoch that was asked for later is never older: "never older" must not turn into "never again".
+ * Whether `a` is older than `b`: by revision within one epoch, between two epochs by which was read first, and where
+ * there are no versions by which question set out first. Another epoch that was read later is never older: "never older"
+ * must not turn into "never again". One that was only asked for later may come from an evaluator that has lost the store.
  */
 export function isOlder(a: Stamp, b: Stamp): boolean {
-  if (a.version !== undefined && b.version !== undefined && a.version.epoch === b.version.epoch) {
-    return a.version.revision < b.version.revision;
-  }
-  return a.askedAt < b.askedAt;
+  if (a.version === undefined || b.version === undefined) return a.askedAt < b.askedAt;
+  if (a.version.epoch === b.version.epoch) return a.version.revision < b.version.revision;
+  const [readA, readB] = [a.readAt ?? a.askedAt, b.readAt ?? b.askedAt];
+  return readA === readB ? a.askedAt < b.askedAt : readA < readB;
 }
 
 export function isSameVersion(a: Version, b: Version): boolean {

@@ -10,7 +10,9 @@ export function toWireVersion({ epoch, revision }: Version): {
 }
 
 /** Undefined where the message has none. Throws a RangeError for what no database can have said. */
-export function fromWireVersion(version: WireVersion | undefined): Version | undefined {
+export function fromWireVersion(
+  version: Pick<WireVersion, "epoch" | "revision"> | undefined,
+): Version | undefined {
   if (version === undefined) return undefined;
   const { epoch, revision } = version;
   if (epoch === "" || epoch.length > EPOCH_MAX)

@@ -2,11 +2,11 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { describeFlags, type FlagSpec } from "../../test/support/descriptors.ts";
 import { eventually } from "../../test/support/eventually.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { hashBytes } from "../system/hash-bytes.ts";
 import { Latest } from "../system/latest.ts";
 import { createFlagTable, type DescriptorSet, type FlagTable } from "./definition.ts";
 import { type DescriptorFollower, openDescriptorFollower } from "./follow-descriptors.ts";
 import type { FetchedSet } from "./followed-set.ts";
-import { hashSet } from "./hash-set.ts";
 import { parseDescriptorSet } from "./load-descriptors.ts";
 import type { ReloadResult } from "./take-table.ts";
 
@@ -103,7 +103,7 @@ async function setOf(...flags: readonly FlagSpec[]): Promise<DescriptorSet> {
 }
 
 async function toSet(bytes: Uint8Array): Promise<DescriptorSet> {
-  return { bytes, hash: await hashSet(bytes) };
+  return { bytes, hash: await hashBytes(bytes) };
 }
 
 function many(count: number): Promise<DescriptorSet> {

@@ -1,7 +1,7 @@
+import { hashBytes } from "../system/hash-bytes.ts";
 import type { Latest } from "../system/latest.ts";
 import { Announcements } from "./announcements.ts";
 import type { DescriptorSet, FlagTable } from "./definition.ts";
-import { hashSet } from "./hash-set.ts";
 import { parseDescriptorSet } from "./load-descriptors.ts";
 import { isInForce, type ReloadResult, type TakeTableOptions, takeTable, toRejection } from "./take-table.ts";
 
@@ -143,7 +143,7 @@ export class FollowedSet {
         reason: `${SOURCE}: it must be sent where it is not known, got its hash alone`,
       };
     // Nothing is known of a set that was damaged on its way: the next question is to bring it again.
-    if ((await hashSet(bytes)) !== hash)
+    if ((await hashBytes(bytes)) !== hash)
       return { kind: "rejected", reason: `${SOURCE}: it must be what its hash says, got other bytes` };
     const { table, keep } = this.#options;
     const next = await parseDescriptorSet(SOURCE, { bytes, hash }).catch(toRejection);

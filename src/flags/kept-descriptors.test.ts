@@ -1,13 +1,14 @@
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { describeFlags, manyFeatures } from "../../test/support/descriptors.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { asOrdinaryUser } from "../../test/support/ordinary-user.ts";
 import { size } from "../../test/support/size.ts";
+import { hashBytes } from "../system/hash-bytes.ts";
 import type { DescriptorSet } from "./definition.ts";
-import { hashSet } from "./hash-set.ts";
 import { loadKeptDescriptors, openDescriptorKeep } from "./kept-descriptors.ts";
 import { loadDescriptors } from "./load-descriptors.ts";
 
@@ -137,7 +138,7 @@ test("a folder that cannot be written to is a problem, and the next set is tried
 
 test("a set that cannot be written leaves the one before as it is, and nothing beside it", async () => {
   await keep(await setOf(3));
-  await asOrdinaryUser(async () => {
+  await asOrdinaryUser([home, join(home, "state"), folder], async () => {
     expect(await keep(await setOf(4))).toHaveLength(1);
   });
   expect(await readdir(folder)).toEqual(["descriptors.pb"]);
@@ -203,7 +204,7 @@ async function setOf(flags: number): Promise<DescriptorSet> {
 }
 
 async function toSet(bytes: Uint8Array): Promise<DescriptorSet> {
-  return { bytes, hash: await hashSet(bytes) };
+  return { bytes, hash: await hashBytes(bytes) };
 }
 
 /** Resolves with the problems there were. */
@@ -244,17 +245,4 @@ async function load() {
   const problems: string[] = [];
   const table = await loadKeptDescriptors(folder, (problem) => problems.push(problem));
   return { table, problems };
-}
-
-/** Root may write everywhere. Others cannot write into the folder, but reach it. */
-async function asOrdinaryUser(run: () => Promise<void>): Promise<void> {
-  const isRoot = process.geteuid?.() === 0;
-  await Promise.all([home, join(home, "state"), folder].map((each) => chmod(each, 0o555)));
-  if (isRoot) process.seteuid?.(65534);
-  try {
-    await run();
-  } finally {
-    if (isRoot) process.seteuid?.(0);
-    await Promise.all([home, join(home, "state"), folder].map((each) => chmod(each, 0o755)));
-  }
 }

@@ -1,12 +1,9 @@
-import { randomBytes } from "node:crypto";
-import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../system/clock.ts";
-import { createFolder } from "../system/create-folder.ts";
+import { readKeptFile, removeUnfinished, setAside, writeKeptFile } from "../system/kept-file.ts";
 import type { DescriptorSet, FlagTable } from "./definition.ts";
 import { parseDescriptorSet, setBytesMax } from "./load-descriptors.ts";
 import { DescriptorError } from "./parse-descriptors.ts";
-import { sealBytes, sealOf, unseal } from "./sealed-set.ts";
 
 export interface DescriptorKeepOptions {
   /** Created if it is missing. */
@@ -23,11 +20,11 @@ export interface DescriptorKeep extends AsyncDisposable {
 }
 
 const NAME = "descriptors.pb";
-const UNFINISHED = /^descriptors\.pb\.unfinished-[0-9a-f]{12}$/;
 /** A disk that takes longer has failed. */
 const CLOSE_MAX_MS = 2_000;
 
 export function openDescriptorKeep({ folder, clock, onProblem }: DescriptorKeepOptions): DescriptorKeep {
+  const path = join(folder, NAME);
   let latest: DescriptorSet | undefined;
   let writing: Promise<void> | undefined;
 
@@ -35,7 +32,7 @@ export function openDescriptorKeep({ folder, clock, onProblem }: DescriptorKeepO
     while (latest !== undefined) {
       const set = latest;
       latest = undefined;
-      await write(folder, set).catch((error: unknown) =>
+      await write(path, set).catch((error: unknown) =>
         onProblem(`Cannot keep the descriptor set in ${folder}: it must be writable, got ${reasonOf(error)}`),
       );
     }
@@ -65,97 +62,42 @@ export async function loadKeptDescriptors(
 ): Promise<FlagTable | undefined> {
   const path = join(folder, NAME);
   try {
-    await removeUnfinished(folder);
+    await removeUnfinished(path);
     const found = await read(path);
     if (found.kind === "usable") return found.table;
-    onProblem(`Cannot use ${path}: ${found.reason}; ${await setAside(path)}`);
+    if (found.kind === "unusable") onProblem(`Cannot use ${path}: ${found.reason}; ${await setAside(path)}`);
   } catch (error) {
-    if (!isMissing(error)) onProblem(`Cannot use ${path}: it must be readable, got ${reasonOf(error)}`);
+    onProblem(`Cannot use ${path}: it must be readable, got ${reasonOf(error)}`);
   }
   return undefined;
 }
 
-/** Says what became of it. */
-async function setAside(path: string): Promise<string> {
-  const aside = `${path}.unusable`;
-  return rename(path, aside).then(
-    () => `it is ${aside} now`,
-    (error: unknown) => `it could not be renamed: ${reasonOf(error)}`,
-  );
-}
-
 type Kept =
+  | { readonly kind: "missing" }
   | { readonly kind: "usable"; readonly table: FlagTable }
   | { readonly kind: "unusable"; readonly reason: string };
 
 async function read(path: string): Promise<Kept> {
-  const info = await stat(path);
-  // Reading a pipe or a device might never end.
-  if (!info.isFile()) return { kind: "unusable", reason: "it must be a file, got something else" };
-  if (info.size > setBytesMax + sealBytes)
-    return {
-      kind: "unusable",
-      reason: `it must have at most ${setBytesMax + sealBytes} bytes, got ${info.size}`,
-    };
-  const set = await unseal(await readFile(path));
-  if (set === undefined)
-    return {
-      kind: "unusable",
-      reason: "it must be as it was written, got bytes that do not fit their checksum",
-    };
+  const found = await readKeptFile(path, setBytesMax);
+  if (found.kind !== "whole") return found;
+  const { bytes, hash } = found;
   try {
-    return { kind: "usable", table: await parseDescriptorSet(path, set) };
+    return { kind: "usable", table: await parseDescriptorSet(path, { bytes, hash }) };
   } catch (error) {
     if (!(error instanceof DescriptorError)) throw error;
     return { kind: "unusable", reason: error.message };
   }
 }
 
-/**
- * Whatever happens meanwhile, the file is the old set or the new one. Of two daemons with one folder the last to rename
- * wins; each has an unfinished file of its own.
- */
-async function write(folder: string, { bytes, hash }: DescriptorSet): Promise<void> {
-  await createFolder(folder, 0o700);
-  const path = join(folder, NAME);
-  const unfinished = `${path}.unfinished-${randomBytes(6).toString("hex")}`;
-  try {
-    const file = await open(unfinished, "wx", 0o600);
-    try {
-      await file.writeFile(bytes);
-      // Goes behind what is written already.
-      await file.writeFile(sealOf(hash));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(unfinished, path);
-  } catch (error) {
-    await rm(unfinished, { force: true }).catch(() => {});
-    throw error;
-  }
-  await syncFolder(folder);
+async function write(path: string, { bytes }: DescriptorSet): Promise<void> {
+  await writeKeptFile(path, inChunks(bytes));
 }
 
-/** Without it, a power cut may undo the renaming. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
+/** Hashing one takes a fraction of a millisecond. */
+const CHUNK_BYTES = 256 * 1024;
 
-/** Left by daemons that died. If another is writing one just now, it keeps the next set. */
-async function removeUnfinished(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (UNFINISHED.test(name)) await rm(join(folder, name), { force: true }).catch(() => {});
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
+function* inChunks(bytes: Uint8Array): Generator<Uint8Array, void> {
+  for (let at = 0; at < bytes.length; at += CHUNK_BYTES) yield bytes.subarray(at, at + CHUNK_BYTES);
 }
 
 function reasonOf(error: unknown): string {

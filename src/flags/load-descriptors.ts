@@ -1,8 +1,8 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { hashBytes } from "../system/hash-bytes.ts";
 import { runInSlices } from "../system/run-in-slices.ts";
 import type { DescriptorSet, FlagTable } from "./definition.ts";
-import { hashSet } from "./hash-set.ts";
 import { DescriptorError, type DescriptorSource, parseDescriptorsInSteps } from "./parse-descriptors.ts";
 
 /** All sources together. The sets of large companies' whole repositories have a few MiB. */
@@ -33,7 +33,7 @@ export async function parseDescriptorSet(name: string, descriptorSet: Descriptor
 /** Protobuf messages that are strung together are one merged message. */
 async function toDescriptorSet(sources: readonly DescriptorSource[]): Promise<DescriptorSet> {
   const bytes = Buffer.concat(sources.map((source) => source.bytes));
-  return { bytes, hash: await hashSet(bytes) };
+  return { bytes, hash: await hashBytes(bytes) };
 }
 
 async function readSources(path: string): Promise<readonly DescriptorSource[]> {

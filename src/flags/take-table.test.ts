@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { describeFlags, type FlagSpec, manyFeatures } from "../../test/support/descriptors.ts";
+import { hashBytes } from "../system/hash-bytes.ts";
 import { Latest } from "../system/latest.ts";
 import { createFlagTable, type FlagTable } from "./definition.ts";
-import { hashSet } from "./hash-set.ts";
 import { parseDescriptorSet } from "./load-descriptors.ts";
 import { type ReloadResult, type TakeTableOptions, takeTable } from "./take-table.ts";
 
@@ -80,5 +80,5 @@ function tableOf(specs: readonly FlagSpec[]): Promise<FlagTable> {
 }
 
 async function parseTable(bytes: Uint8Array): Promise<FlagTable> {
-  return parseDescriptorSet("test.pb", { bytes, hash: await hashSet(bytes) });
+  return parseDescriptorSet("test.pb", { bytes, hash: await hashBytes(bytes) });
 }

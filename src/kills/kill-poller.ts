@@ -19,6 +19,8 @@ export interface KillPollerOptions {
   /** Ring it to poll at once. */
   readonly alarm: Alarm;
   readonly intervalMs: number;
+  /** First pause while the store does not answer: 250 ms unless set. */
+  readonly probeFirstMs?: number;
   /** Share of the interval, 0 to 1. */
   readonly jitter: number;
   readonly clock: Clock;
@@ -44,7 +46,8 @@ export async function pollKills(options: KillPollerOptions, signal: AbortSignal)
     let ageMs = 0;
     options.onPollBegins();
     try {
-      const answer = await store.kills(knownVersion(), wantedVersion());
+      const known = knownVersion();
+      const answer = await store.kills(known, wantedVersion() ?? known);
       ({ ageMs } = answer);
       onKills(answer, askedAt);
     } catch {
@@ -57,7 +60,7 @@ export async function pollKills(options: KillPollerOptions, signal: AbortSignal)
 
 /** An answer that was old when it came is asked again the earlier: intervals do not add up over tiers. */
 function waitMs(
-  { intervalMs, jitter, random }: KillPollerOptions,
+  { intervalMs, probeFirstMs = PROBE_FIRST_MS, jitter, random }: KillPollerOptions,
   failuresInARow: number,
   ageMs: number,
 ): number {
@@ -65,6 +68,6 @@ function waitMs(
   const pollMs = intervalMs * backoffMultiplier(failuresInARow) * (1 + jitter * chance);
   if (failuresInARow === 0) return Math.max(pollMs - ageMs, pollMs * PAUSE_MIN);
   const probeMs =
-    Math.min(PROBE_FIRST_MS * 2 ** (failuresInARow - 1), PROBE_MAX_MS) * (1 + PROBE_JITTER * chance);
+    Math.min(probeFirstMs * 2 ** (failuresInARow - 1), PROBE_MAX_MS) * (1 + PROBE_JITTER * chance);
   return Math.min(pollMs, probeMs);
 }

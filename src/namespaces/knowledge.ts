@@ -1,10 +1,20 @@
-import { CachedStates, type CachedStatesOptions } from "../cache/cached-states.ts";
-import { afterPoll, afterRows, type KillSet } from "../evaluation/kill-set.ts";
-import type { FlagState, Override } from "../evaluation/state.ts";
+import { CachedStates, type CachedStatesOptions, type RememberedStates } from "../cache/cached-states.ts";
+import {
+  afterPoll,
+  afterRows,
+  type KillSet,
+  type RememberedKills,
+  rememberKills,
+  restoreKills,
+} from "../evaluation/kill-set.ts";
+import { BEFORE_START } from "../evaluation/remembered.ts";
+import type { FlagState, KilledOverride, Override } from "../evaluation/state.ts";
 import { isOlder, type Stamp, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
+import { isSameList } from "../flags/flag-value.ts";
 import { ChangeLog } from "../kills/change-log.ts";
 import type { Answer, Kills } from "../store/flag-store.ts";
+import type { Clock } from "../system/clock.ts";
 import { Latest } from "../system/latest.ts";
 import { type InvalidValue, InvalidValueWatch } from "./invalid-value-watch.ts";
 
@@ -14,14 +24,22 @@ export interface KnowledgeEvents {
   /** The store is another one than before: restored, failed over or replaced. */
   readonly onEpochChange: (next: Version | undefined, previous: Version | undefined) => void;
   readonly onInvalidValue: (invalid: InvalidValue) => void;
+  /** A change is in force here, so long after it was committed. */
+  readonly onPropagation: (sinceCommitMs: number) => void;
 }
 
 export interface KnowledgeOptions
   extends Omit<CachedStatesOptions, "isDefined" | "floor" | "onFlagRows" | "onOverrideRows"> {
   readonly flags: Latest<FlagTable>;
   readonly events: KnowledgeEvents;
+  readonly clock: Pick<Clock, "now" | "wallNow">;
   /** The rows come from another epoch than the kill set: the kill set has to be read again. */
   readonly onOutdatedKillSet: () => void;
+}
+
+/** All that is known, as it outlives the process. */
+export interface RememberedKnowledge extends RememberedStates {
+  readonly kills: RememberedKills;
 }
 
 /** All that is known of the store's state: the kill set and the rows, kept in agreement by version. */
@@ -31,6 +49,8 @@ export class Knowledge {
   readonly states: CachedStates;
   /** What the polls said had changed, for other evaluators. */
   readonly changes = new ChangeLog();
+  /** When the kill set's version was committed, on the monotonic clock. Undefined where that is not known. */
+  committedAt: number | undefined;
   readonly #options: KnowledgeOptions;
   readonly #invalidValues: InvalidValueWatch;
   /** Rows and kill set came from different epochs: what changed within one does not tell what else is outdated. */
@@ -48,14 +68,48 @@ export class Knowledge {
     });
   }
 
+  /** All that is known, for a later process; undefined while the kill set has never been learnt. */
+  remember(): RememberedKnowledge | undefined {
+    const killSet = this.killSet.value;
+    if (killSet === undefined) return undefined;
+    const wallOffsetMs = this.#wallOffsetMs();
+    const toWall = (at: number) => Math.round(at + wallOffsetMs);
+    return { kills: rememberKills(killSet, toWall(killSet.readAt)), ...this.states.remembered(toWall) };
+  }
+
+  /**
+   * Takes in what an earlier process knew, before anything else is known. Kills are in force at once, and rows answer as
+   * what could not be refreshed. Whatever the store tells then is newer, but for older revisions of the same epoch.
+   */
+  restore({ kills, flags, entities }: RememberedKnowledge): void {
+    const now = this.#options.clock.now();
+    const wallOffsetMs = this.#wallOffsetMs();
+    // A wall clock that was set back makes nothing younger than now.
+    const fromWall = (wallMs: number) => Math.min(wallMs - wallOffsetMs, now);
+    this.killSet.replace(restoreKills(kills, fromWall(kills.readAtWallMs)));
+    this.states.restore({ flags, entities }, fromWall);
+    this.changes.add(kills.version, { kind: "unknown" });
+    this.#mixesEpochs = [...flags, ...entities].some(
+      ({ version }) => version?.epoch !== kills.version?.epoch,
+    );
+  }
+
+  #wallOffsetMs(): number {
+    const { clock } = this.#options;
+    return clock.wallNow() - clock.now();
+  }
+
   /** Takes in a poll of the kill set, and what it says changed. One that is older than what is known is dropped. */
   applyKills(answer: Answer<Kills>, askedAt: number): void {
-    const { flagIds, overrides, changes } = answer.value;
-    const stamp: Stamp = { version: answer.version, askedAt };
+    const { flagIds, overrides, changes, committedAgoMs } = answer.value;
+    const readAt = askedAt - answer.ageMs;
+    const stamp: Stamp = { version: answer.version, askedAt, readAt };
     const previous = this.killSet.value;
-    const polled = afterPoll(previous, { flagIds, overrides, stamp, readAt: askedAt - answer.ageMs });
+    const polled = afterPoll(previous, { flagIds, overrides, stamp, readAt });
     if (polled === undefined) return;
     this.changes.add(answer.version, changes);
+    // It may have been read later than it was asked for: then this is earlier than it was.
+    this.committedAt = committedAgoMs === undefined ? undefined : askedAt - committedAgoMs;
     const isOtherEpoch = previous !== undefined && !sameEpoch(previous.stamp, stamp);
     if (isOtherEpoch) this.#options.events.onEpochChange(answer.version, previous.stamp.version);
     this.#replaceKillSet(this.#withNewerRows(polled));
@@ -64,6 +118,15 @@ export class Knowledge {
       this.states.applyChanges(this.#mixesEpochs ? { kind: "unknown" } : changes, stamp);
     }
     this.#mixesEpochs = isOtherEpoch;
+    // What happened before the start took as long as this was away.
+    const isNews =
+      !isOtherEpoch &&
+      previous !== undefined &&
+      previous.stamp.askedAt !== BEFORE_START &&
+      isOlder(previous.stamp, stamp) &&
+      !isSame(previous.stamp, stamp);
+    if (isNews && this.committedAt !== undefined)
+      this.#options.events.onPropagation(this.#options.clock.now() - this.committedAt);
   }
 
   /** Rows that were read after the poll and overtook it keep their say. */
@@ -80,6 +143,7 @@ export class Knowledge {
     this.killSet.replace(next);
     this.states.applyKillSet(previous, next);
     this.#options.events.onKillSet(next, previous);
+    this.#options.onLearnt?.(previous === undefined || !saysTheSame(previous, next));
   }
 
   #applyFlagRows(rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp): void {
@@ -110,6 +174,21 @@ export class Knowledge {
     this.#mixesEpochs = true;
     this.#options.onOutdatedKillSet();
   }
+}
+
+function saysTheSame(a: KillSet, b: KillSet): boolean {
+  if (!isSame(a.stamp, b.stamp) || !sameEpoch(a.stamp, b.stamp) || a.flagIds.size !== b.flagIds.size)
+    return false;
+  for (const flagId of a.flagIds) if (!b.flagIds.has(flagId)) return false;
+  return a.overrides === b.overrides || isSameList(a.overrides.map(nameOf), b.overrides.map(nameOf));
+}
+
+function nameOf({ flagId, entityId }: KilledOverride): string {
+  return `${flagId} ${entityId}`;
+}
+
+function isSame(a: Stamp, b: Stamp): boolean {
+  return a.version?.revision === b.version?.revision;
 }
 
 function sameEpoch(a: Stamp, b: Stamp): boolean {

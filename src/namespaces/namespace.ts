@@ -17,7 +17,7 @@ import type { Latest } from "../system/latest.ts";
 import { type BreakerChange, CircuitBreaker } from "../upstream/circuit-breaker.ts";
 import { attend } from "./attend.ts";
 import { CatchUp } from "./catch-up.ts";
-import { Knowledge, type KnowledgeEvents } from "./knowledge.ts";
+import { Knowledge, type KnowledgeEvents, type RememberedKnowledge } from "./knowledge.ts";
 import { Readiness } from "./readiness.ts";
 
 /** What happens in a namespace, for metrics and logs. */
@@ -49,8 +49,16 @@ export interface NamespaceOptions {
    * daemons that lost one upstream, not all come back at once. Unset: 0.
    */
   readonly returnSpreadMs?: number;
+  /** From one poll that a notice caused to the next. Unset: 150 ms, which is what a database is spared. */
+  readonly noticeRestMs?: number;
+  /** First pause of the polls while the store does not answer. Unset: 250 ms. */
+  readonly probeFirstMs?: number;
   /** False while the descriptors are still to be had from an upstream: then nothing is ready. Unset: true. */
   readonly hasDescriptors?: () => boolean;
+  /** What an earlier process knew. Unset: nothing. */
+  readonly snapshot?: RememberedKnowledge;
+  /** The store told something. News: a kill, or what was missing until now, or was known to have changed. */
+  readonly onLearnt?: (isNews: boolean) => void;
   readonly events: NamespaceEvents;
   readonly traceStoreCall: StoreObserver["trace"];
 }
@@ -74,6 +82,8 @@ export interface Namespace extends AsyncDisposable {
   readonly flags: Latest<FlagTable>;
   /** Undefined while the kill set has never been learnt. */
   readonly killSet: Latest<KillSet | undefined>;
+  /** When the kill set's version was committed, on the monotonic clock. Undefined where that is not known. */
+  readonly committedAt: number | undefined;
   readonly health: Pick<HealthTracker, "status" | "failuresInARow" | "msSinceSuccess">;
   readonly breaker: Pick<CircuitBreaker, "state">;
   /** Kill set and first batch of all defined states known. Once true it stays so. */
@@ -108,8 +118,20 @@ export interface Namespace extends AsyncDisposable {
   /** What changed after a version, up to that of the kill set. */
   changesSince(version: Version | undefined): Changes;
 
+  /** Has a listener called after every replacement of the kill set, until what is returned is called. */
+  onKnowledge(listener: () => void): () => void;
+
+  /** All that is known, for a later process; undefined while the kill set has never been learnt. */
+  remember(): RememberedKnowledge | undefined;
+
   /** Waits until the kill set is at least of this version. False: it is not, after asking the store. Never rejects. */
   catchUp(version: Version, signal: AbortSignal): Promise<boolean>;
+
+  /**
+   * Somebody says that the store has changed, to this version if that is said: the kill set is polled at once, or soon
+   * where it has just been. What is said is no reason to believe it.
+   */
+  changeNoticed(version: Version | undefined): void;
 
   /** Somebody found that the store can be reached again: it is asked soon. */
   storeReturned(): void;
@@ -124,6 +146,12 @@ const STORE_BREAKER = { failuresMax: 5, callsMin: 3, openMs: 2_000, successesToC
 /** Between two polls that others are waiting for: they may want what does not exist. */
 const CATCH_UP_REST_MS = 50;
 
+/**
+ * Between two polls that notices have caused. Each may be followed by two reads of rows that changed: a storm of changes
+ * costs the store no more than twenty reads a second.
+ */
+const NOTICE_REST_MS = 150;
+
 /** Between two polls, or two reloads, that one trouble with the store has caused. */
 const TROUBLE_REST_MS = 1_000;
 
@@ -137,6 +165,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   const doubtAlarm = new Alarm(clock);
   const returnAlarm = new Alarm(clock);
   const catchUpAlarm = new Alarm(clock);
+  const noticeAlarm = new Alarm(clock);
   const readiness = new Readiness();
   /** When the store answered again after it had failed, and when it last told the kill set. */
   let returnedAt = -Infinity;
@@ -162,14 +191,26 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     },
     trace: options.traceStoreCall,
   });
+  const listeners = new Set<() => void>();
   const knowledge = new Knowledge({
     ...options,
+    events: {
+      ...events,
+      onKillSet(next, previous) {
+        events.onKillSet(next, previous);
+        for (const listener of listeners) listener();
+      },
+    },
     store,
     isCut: () => !breaker.admits,
     onLookUp: events.onLookUp,
     onOutdatedKillSet: () => doubtAlarm.ring(),
   });
   const { killSet, states } = knowledge;
+  if (options.snapshot !== undefined) {
+    knowledge.restore(options.snapshot);
+    checkReady();
+  }
   const catchUp = new CatchUp({
     known: () => killSet.value?.stamp.version,
     poll: () => catchUpAlarm.ring(),
@@ -199,6 +240,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       },
       alarm: killAlarm,
       intervalMs: options.killTtlMs,
+      ...(options.probeFirstMs === undefined ? {} : { probeFirstMs: options.probeFirstMs }),
       jitter,
       clock,
       random,
@@ -222,6 +264,15 @@ export function openNamespace(options: NamespaceOptions): Namespace {
 
   const resting = { restMs: TROUBLE_REST_MS, clock };
   const attending = [
+    attend(
+      {
+        alarm: noticeAlarm,
+        act: () => killAlarm.ring(),
+        restMs: options.noticeRestMs ?? NOTICE_REST_MS,
+        clock,
+      },
+      stop.signal,
+    ),
     attend({ ...resting, alarm: doubtAlarm, act: () => killAlarm.ring() }, stop.signal),
     attend(
       { ...resting, alarm: returnAlarm, act: takeUpReturn, delayMs: () => returnSpreadMs * random() },
@@ -259,17 +310,39 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   }
 
   /** What is not known to be outdated holds at the kill set's version too: every poll says what changed. */
-  function toRow<V>(entry: Entry<V> | undefined): KnownRow<V> {
+  function toRow<V>(entry: Entry<V> | undefined, polled: Version | undefined): KnownRow<V> {
     if (entry === undefined) return { kind: "unknown" };
     const { value, stamp, needed, readAt } = entry;
-    const polled = killSet.value?.stamp.version;
     const holdsAtPoll = needed === undefined && isAtLeast(polled, stamp.version);
     return { kind: "known", value, version: holdsAtPoll ? polled : stamp.version, readAt };
+  }
+
+  /** Of what cannot exist there is no row: nobody is asked, and nothing is remembered. */
+  async function toRows<V>(
+    ids: readonly string[],
+    isPossible: (id: string) => boolean,
+    read: (ids: readonly string[]) => Promise<readonly (Entry<V> | undefined)[]>,
+  ): Promise<readonly KnownRow<V>[]> {
+    const possible = ids.filter(isPossible);
+    // As of now: a poll that arrives meanwhile may say that what was read had changed.
+    const polled = killSet.value?.stamp.version;
+    const entries = await read(possible);
+    const rows = new Map(possible.map((id, i) => [id, toRow(entries[i], polled)]));
+    const now = clock.now();
+    const absent = {
+      value: undefined,
+      version: killSet.value?.stamp.version,
+      readAt: killSet.value?.readAt ?? now,
+    };
+    return ids.map((id) => rows.get(id) ?? { kind: "known", ...absent });
   }
 
   return {
     flags,
     killSet,
+    get committedAt() {
+      return knowledge.committedAt;
+    },
     health,
     breaker,
     get ready() {
@@ -295,10 +368,18 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       return canExist(id) ? states.flagState(id) : NO_SUCH_ROW;
     },
     overrides: (entityId) => (canHaveOverrides(entityId) ? states.overrides(entityId) : NO_SUCH_ROW),
-    flagRows: async (flagIds) => (await states.currentFlags(flagIds)).map(toRow),
-    overrideRows: async (entityIds) => (await states.currentOverrides(entityIds)).map(toRow),
+    flagRows: (flagIds) => toRows(flagIds, canExist, (ids) => states.currentFlags(ids)),
+    overrideRows: (entityIds) => toRows(entityIds, canHaveOverrides, (ids) => states.currentOverrides(ids)),
     changesSince: (version) => knowledge.changes.since(version),
+    remember: () => knowledge.remember(),
+    onKnowledge(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
     catchUp: (version, signal) => catchUp.wait(version, signal),
+    changeNoticed(version) {
+      if (version === undefined || !isAtLeast(killSet.value?.stamp.version, version)) noticeAlarm.ring();
+    },
     storeReturned: noteReturn,
     flagsReplaced() {
       states.flagsReplaced();

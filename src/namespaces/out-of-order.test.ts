@@ -148,6 +148,23 @@ test("flags that the descriptors no longer define are remembered only while ther
   expect(world.namespace.cachedFlagCount).toBe(10_000);
 });
 
+test("what is handed on with a version holds at it, though a poll arrives just then that says it has changed", async () => {
+  for (let turns = 0; turns < 20; turns += 1) {
+    await using world = open();
+    await world.namespace.overrides("ann");
+    world.become({ holds: "after", of: ["kills"] });
+    await world.commit((store) => store.setOverride(overrideOf("digest/1", "ann")));
+    await world.waitForHeld();
+    const delivered = world.deliver(0);
+    for (let i = 0; i < turns; i += 1) await Promise.resolve();
+    const [row] = await world.namespace.overrideRows(["ann"]);
+    await delivered;
+    if (row?.kind !== "known" || row.version === undefined) throw new Error("it has been told before");
+    const held = world.store.overridesAt("ann", world.store.commitOf(row.version));
+    expect(row.value?.size ?? 0, `after ${turns} turns`).toBe(held.size);
+  }
+});
+
 function open(options: Partial<WorldOptions> = {}): World {
   return new World({
     table,

@@ -13,6 +13,7 @@ export interface Reporters {
     | "recordFetch"
     | "recordInvalidValue"
     | "recordEpochChange"
+    | "recordPropagation"
   >;
   readonly logger: Logger;
   /** Which kind of store the namespace reads. */
@@ -66,6 +67,7 @@ export function reportEvents({ metrics, logger, backend }: Reporters): Namespace
         to: shown(next),
       });
     },
+    onPropagation: (sinceCommitMs) => metrics.recordPropagation(sinceCommitMs),
     onInvalidValue({ flagId, entityId, reason }) {
       metrics.recordInvalidValue();
       logger.warn("invalid_value", {

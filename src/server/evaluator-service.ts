@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { canExist, canHaveOverrides } from "../evaluation/evaluator.ts";
 import type { Found, Overrides } from "../evaluation/state.ts";
 import {
   BulkEvaluateResponseSchema,
@@ -8,7 +9,9 @@ import {
   GetOverridesResponseSchema,
 } from "../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
+import type { Clock } from "../system/clock.ts";
 import type { TracedEvaluate, Tracing } from "../telemetry/tracing.ts";
+import type { Reaching, Rows } from "./reach-version.ts";
 import {
   toEvaluateResponse,
   toHealthResponse,
@@ -16,56 +19,75 @@ import {
   toWireFlagState,
   toWireOverride,
 } from "./to-wire.ts";
+import { createWorth, evaluationRows } from "./worth.ts";
 
 /** What the service needs of a namespace. */
-export type Evaluated = Pick<
-  Namespace,
-  "flags" | "killSet" | "health" | "cachedFlagCount" | "evaluate" | "evaluateMany" | "flagState" | "overrides"
->;
+export type Evaluated = Reaching &
+  Pick<Namespace, "health" | "cachedFlagCount" | "evaluate" | "evaluateMany" | "flagState" | "overrides">;
 
 export interface EvaluatorServiceOptions {
   readonly namespace: Evaluated;
   /** How many flags one request may name. */
   readonly bulkFlagsMax: number;
+  /** Longest wait for a version that a caller asks for. */
+  readonly catchUpTimeoutMs: number;
+  readonly clock: Clock;
   readonly tracing: Pick<Tracing, "traceEvaluate"> | undefined;
 }
 
-/** The evaluator's RPCs. Only a caller's mistakes are errors, and not to know what was asked for. */
+/**
+ * The evaluator's RPCs. Only a caller's mistakes are errors, and not to know what was asked for: state, or a version.
+ */
 export function createEvaluatorService(
   options: EvaluatorServiceOptions,
 ): ServiceImpl<typeof FlagEvaluatorService> {
-  const { namespace, bulkFlagsMax, tracing } = options;
+  const { namespace, bulkFlagsMax, tracing, clock } = options;
+  const worth = createWorth({ namespace, timeoutMs: options.catchUpTimeoutMs, clock });
 
   function traced<T>(evaluate: TracedEvaluate, run: () => T): T {
     return tracing === undefined ? run() : tracing.traceEvaluate(evaluate, run);
   }
 
   return {
-    async evaluate({ flagId, entityId }) {
+    async evaluate({ flagId, entityId }, call) {
       requireText(flagId, "Evaluate", "flag_id");
-      return toEvaluateResponse(flagId, await traced({ flagId }, () => namespace.evaluate(flagId, entityId)));
+      const evaluation = await worth.answer(
+        call,
+        () => evaluationRows(namespace, [flagId], entityId),
+        (isPlain) => traced({ flagId }, () => namespace.evaluate(flagId, isPlain ? "" : entityId)),
+      );
+      return toEvaluateResponse(flagId, evaluation);
     },
 
-    async bulkEvaluate({ flagIds, entityId }) {
+    async bulkEvaluate({ flagIds, entityId }, call) {
       requireAtMost(bulkFlagsMax, flagIds, "BulkEvaluate");
       const names = flagIds.length === 0 ? namespace.flags.value.flags.map((flag) => flag.id) : flagIds;
-      const evaluations = await traced({ flagCount: names.length }, () =>
-        namespace.evaluateMany(names, entityId),
+      const evaluations = await worth.answer(
+        call,
+        () => evaluationRows(namespace, names, entityId),
+        (isPlain) =>
+          traced({ flagCount: names.length }, () => namespace.evaluateMany(names, isPlain ? "" : entityId)),
       );
       return create(BulkEvaluateResponseSchema, {
         evaluations: evaluations.map((evaluation, i) => toEvaluateResponse(names[i] ?? "", evaluation)),
       });
     },
 
-    health() {
+    health(_, call) {
+      worth.tell(call);
       const { health, cachedFlagCount } = namespace;
       const { status, msSinceSuccess, failuresInARow } = health;
       return toHealthResponse({ status, msSinceSuccess, failuresInARow, cachedFlagCount });
     },
 
-    async getFlagState({ flagId }) {
+    async getFlagState({ flagId }, call) {
       requireText(flagId, "GetFlagState", "flag_id");
-      const state = known(await namespace.flagState(flagId), "flag state");
+      const found = await worth.answer(
+        call,
+        () => stateRows(namespace.flags.value.find(flagId)?.id ?? flagId),
+        () => namespace.flagState(flagId),
+      );
+      const state = known(found, "flag state");
       if (state === undefined) throw noSuchRow(flagId);
       return create(GetFlagStateResponseSchema, {
         flag: toWireFlagState(flagId, state),
@@ -73,16 +95,27 @@ export function createEvaluatorService(
       });
     },
 
-    getKilledFlags() {
-      const killSet = namespace.killSet.value;
-      if (killSet === undefined) throw notKnown("kill set");
-      return toKilledFlags(killSet.flagIds, killSet.overrides);
+    getKilledFlags(_, call) {
+      return worth.answer(
+        call,
+        () => NO_ROWS,
+        () => {
+          const killSet = namespace.killSet.value;
+          if (killSet === undefined) throw notKnown("kill set");
+          return toKilledFlags(killSet.flagIds, killSet.overrides);
+        },
+      );
     },
 
-    async getOverrides({ entityId, flagIds }) {
+    async getOverrides({ entityId, flagIds }, call) {
       requireText(entityId, "GetOverrides", "entity_id");
       requireAtMost(bulkFlagsMax, flagIds, "GetOverrides");
-      const overrides = known(await namespace.overrides(entityId), "overrides") ?? NO_OVERRIDES;
+      const found = await worth.answer(
+        call,
+        () => overrideRows(entityId),
+        (isPlain) => (isPlain ? HAS_NONE : namespace.overrides(entityId)),
+      );
+      const overrides = known(found, "overrides") ?? NO_OVERRIDES;
       const names = flagIds.length === 0 ? [...overrides.keys()] : [...new Set(flagIds)];
       return create(GetOverridesResponseSchema, {
         overrides: names.flatMap((name) => {
@@ -93,6 +126,18 @@ export function createEvaluatorService(
     },
   };
 }
+
+const NO_ROWS: Rows = { flagIds: [], entityId: undefined };
+
+function stateRows(flagId: string): Rows {
+  return canExist(flagId) ? { flagIds: [flagId], entityId: undefined } : NO_ROWS;
+}
+
+function overrideRows(entityId: string): Rows {
+  return canHaveOverrides(entityId) ? { flagIds: [], entityId } : NO_ROWS;
+}
+
+const HAS_NONE: Found<Overrides> = { kind: "fresh", value: undefined };
 
 const NO_OVERRIDES: Overrides = new Map();
 

@@ -4,6 +4,7 @@ import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { StateService } from "../gen/pbflagd/v1/state_pb.ts";
 import { UpstreamService } from "../gen/pbflagd/v1/upstreams_pb.ts";
+import { WatchService } from "../gen/pbflagd/v1/watch_pb.ts";
 import { FlagEvaluatorService } from "../gen/pbflags/v1/evaluator_pb.ts";
 import type { DependencyCheck } from "../health/dependency-health.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
@@ -20,15 +21,20 @@ import { createProbes } from "./probes.ts";
 import { indexDescriptors } from "./reflection/descriptor-index.ts";
 import { addReflection } from "./reflection/reflection-service.ts";
 import { procedureOf } from "./rpc/codes.ts";
-import { createRpcHandlers } from "./rpc/rpc-handlers.ts";
+import { createRpcHandlers, STALL_TIMEOUT_MS } from "./rpc/rpc-handlers.ts";
 import { createStateService, type HandedOn } from "./state-service.ts";
 import { createUpstreamService, type ListedPool } from "./upstream-service.ts";
+import { createDirectWatch } from "./watch/direct-watch.ts";
+import { Followers } from "./watch/followers.ts";
+import { WatchEvents } from "./watch/watch-events.ts";
+import { createWatchService } from "./watch/watch-service.ts";
 
 /** What the evaluator's port serves beside the probes. */
 const SERVICES: readonly DescService[] = [
   FlagEvaluatorService,
   StateService,
   UpstreamService,
+  WatchService,
   Health,
   ServerReflection,
   ServerReflectionAlpha,
@@ -38,7 +44,7 @@ const SERVICES: readonly DescService[] = [
 export const PROCEDURES: readonly string[] = SERVICES.flatMap(({ methods }) => methods.map(procedureOf));
 
 export interface RouteOptions {
-  readonly namespace: Evaluated & HandedOn & Pick<Namespace, "ready" | "whenReady">;
+  readonly namespace: Evaluated & HandedOn & Pick<Namespace, "ready" | "whenReady" | "onKnowledge">;
   /** The pool that state is read from. Undefined in root mode. */
   readonly upstreams: ListedPool | undefined;
   /** Of the program. */
@@ -59,6 +65,10 @@ export interface RouteOptions {
   readonly checks: () => readonly DependencyCheck[];
   readonly metrics: () => Promise<RenderedMetrics>;
   readonly onRpc: (rpc: Rpc) => void;
+  /** How many follow what changes, whenever that changes. */
+  readonly onFollowers?: (count: number) => void;
+  /** A stream was cut because its client took nothing for ten seconds. */
+  readonly onStalled?: (procedure: string) => void;
   /** An exception that nobody expected. `where` is a procedure or a path. */
   readonly onInternalError: (error: unknown, where: string) => void;
 }
@@ -66,7 +76,13 @@ export interface RouteOptions {
 /** Everything on the evaluator's port: the evaluator, gRPC health and reflection, probes and metrics. */
 export function createRoutes(options: RouteOptions): RequestHandler {
   const { namespace, limits, clock, tracing, stopping, onRpc, onInternalError } = options;
-  const evaluator = createEvaluatorService({ namespace, bulkFlagsMax: limits.bulkFlagsMax, tracing });
+  const evaluator = createEvaluatorService({
+    namespace,
+    bulkFlagsMax: limits.bulkFlagsMax,
+    catchUpTimeoutMs: limits.fetchTimeoutMs,
+    clock,
+    tracing,
+  });
   const state = createStateService({
     namespace,
     catchUpTimeoutMs: limits.fetchTimeoutMs,
@@ -74,11 +90,15 @@ export function createRoutes(options: RouteOptions): RequestHandler {
     clock,
   });
   const health = createHealthService({ namespace, services: [FlagEvaluatorService.typeName], stopping });
+  const { onFollowers = () => {}, onStalled = () => {} } = options;
+  const events = new WatchEvents(namespace, clock);
+  const followers = new Followers({ namespace, onCount: onFollowers });
   const rpcs = createRpcHandlers({
     services(router) {
       router.service(FlagEvaluatorService, evaluator);
       router.service(StateService, state);
       router.service(UpstreamService, createUpstreamService(options.upstreams));
+      router.service(WatchService, createWatchService({ events, followers, clock, stopping }));
       router.service(Health, health);
       addReflection(router, indexDescriptors(SERVICES));
     },
@@ -88,6 +108,7 @@ export function createRoutes(options: RouteOptions): RequestHandler {
     clock,
     stopping,
     onRefused: onRpc,
+    onStalled,
     onInternalError,
   });
   const probes = createProbes({
@@ -98,6 +119,23 @@ export function createRoutes(options: RouteOptions): RequestHandler {
     onInternalError,
   });
   const handlers = new Map([...rpcs, ...probes]);
+  const watchPath = `/${procedureOf(WatchService.method.watch)}`;
+  handlers.set(
+    watchPath,
+    createDirectWatch({
+      events,
+      followers,
+      otherwise: handlers.get(watchPath) ?? sendNotFound,
+      bodyBytesMax: limits.bodyBytesMax,
+      requestTimeoutMs: limits.requestTimeoutMs,
+      stallTimeoutMs: STALL_TIMEOUT_MS,
+      clock,
+      stopping,
+      onRpc,
+      onStalled,
+      onInternalError,
+    }),
+  );
   return (request, response) => (handlers.get(pathOf(request)) ?? sendNotFound)(request, response);
 }
 

@@ -1,3 +1,4 @@
+import { toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
@@ -6,6 +7,12 @@ import { MemoryStore } from "../../test/support/memory-store.ts";
 import { silentEvents } from "../../test/support/silent-events.ts";
 import { toWireVersion } from "../evaluation/wire-version.ts";
 import type { FlagTable } from "../flags/definition.ts";
+import {
+  type FlagRow,
+  type GetEntityOverridesResponse,
+  type GetFlagStatesResponse,
+  GetFlagStatesResponseSchema,
+} from "../gen/pbflagd/v1/state_pb.ts";
 import { State, FlagType as WireType } from "../gen/pbflags/v1/types_pb.ts";
 import { openNamespace } from "../namespaces/namespace.ts";
 import { Latest } from "../system/latest.ts";
@@ -87,6 +94,45 @@ test("what cannot be told is unknown, not absent, and if nothing can be told the
   });
 });
 
+test("what is too much for one answer is told by and by, and what would be so alone comes without its value", async () => {
+  const mebibytes = (count: number) => flagValue("x".repeat(count * 1024 * 1024));
+  await using service = await openService((store) => {
+    store.set(stateOf("a/1", { value: mebibytes(3) }));
+    store.set(stateOf("a/2", { value: mebibytes(5) }));
+    store.set(stateOf("a/3", { value: mebibytes(9), mode: "killed" }));
+    for (const entityId of ["ann", "bob"])
+      for (const flagId of ["a/1", "a/2", "a/3"])
+        store.setOverride(overrideOf(flagId, entityId, { value: mebibytes(1) }));
+    store.setOverride(overrideOf("a/1", "eve", { value: mebibytes(4) }));
+    store.setOverride(overrideOf("a/2", "eve", { value: mebibytes(4) }));
+  });
+  const told: string[] = [];
+  const rows: FlagRow[] = [];
+  let left = ["a/1", "a/2", "a/3", "ghost/1"];
+  while (left.length > 0) {
+    const answer = (await service.flagStates({ flagIds: left })) as GetFlagStatesResponse;
+    expect(toBinary(GetFlagStatesResponseSchema, answer).length).toBeLessThan(6 * 1024 * 1024);
+    expect(answer.unknownFlagIds.length).toBeLessThan(left.length);
+    told.push(answer.rows.map(({ flagId }) => flagId).join(" "));
+    left = answer.unknownFlagIds;
+    rows.push(...answer.rows);
+  }
+  // The large one was not to be had beside others: whoever asks for it first gets it.
+  expect(told).toEqual(["a/1 a/3", "a/2"]);
+  const [, tooLarge] = rows;
+  expect(tooLarge?.value).toBeUndefined();
+  expect(tooLarge).toMatchObject({
+    state: State.KILLED,
+    invalid: expect.stringMatching(/^expected at most \d+ bytes to hand on, got \d+$/),
+  });
+
+  // An entity's overrides are told all together.
+  const some = (await service.overrides({ entityIds: ["ann", "bob", "eve"] })) as GetEntityOverridesResponse;
+  expect(some.rows.map(({ entityId }) => entityId)).toEqual(["ann", "ann", "ann", "eve", "eve"]);
+  expect(some.rows.slice(3).every(({ value, invalid }) => value === undefined && invalid !== "")).toBe(true);
+  expect(some.unknownEntityIds).toEqual(["bob"]);
+});
+
 test("the kill set is told whole, or as unchanged to whoever has it, with what changed since", async () => {
   await using service = await openService();
   const first = service.version();
@@ -147,6 +193,16 @@ test.each([
   const failure = await service.flagStates(request).catch((error: unknown) => error);
   expect(failure).toMatchObject({ code: Code.InvalidArgument });
   expect(String(failure)).toContain(message);
+});
+
+test("ids that cannot exist are absent: nobody is asked, and nothing is remembered", async () => {
+  await using service = await openService();
+  service.store.calls.length = 0;
+  const long = "x".repeat(1_000);
+  const told = await service.flagStates({ flagIds: [long, "a/1", "a\n/1"] });
+  expect(told).toMatchObject({ rows: [{ flagId: "a/1" }], unknownFlagIds: [], deviations: [] });
+  expect(await service.overrides({ entityIds: [long] })).toMatchObject({ rows: [], unknownEntityIds: [] });
+  expect(service.store.calls).toEqual([]);
 });
 
 test("before the store has been heard, the kill set is unavailable and never empty", async () => {

@@ -1,25 +1,29 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { isAtLeast, isSameVersion, type Version } from "../evaluation/version.ts";
+import { toFlagRow, toOverrideRow } from "../evaluation/wire-rows.ts";
 import { fromWireVersion, toWireVersion } from "../evaluation/wire-version.ts";
 import {
+  FlagRowSchema,
   GetDescriptorSetResponseSchema,
   GetEntityOverridesResponseSchema,
   GetFlagStatesResponseSchema,
   GetKillsResponseSchema,
   GetStatusResponseSchema,
+  OverrideRowSchema,
   type StateService,
 } from "../gen/pbflagd/v1/state_pb.ts";
 import type { Version as WireVersion } from "../gen/pbflagd/v1/version_pb.ts";
-import type { Namespace } from "../namespaces/namespace.ts";
+import type { KnownRow, Namespace } from "../namespaces/namespace.ts";
 import type { Clock } from "../system/clock.ts";
+import { fitAnswer } from "./fit-answer.ts";
 import { toWireStatus } from "./to-wire.ts";
-import { gather, toFlagRow, toOverrideRows, toWorth } from "./told-state.ts";
+import { gather, toWholeMs, toWorth } from "./told-state.ts";
 
 /** What the service needs of a namespace. */
 export type HandedOn = Pick<
   Namespace,
-  "flags" | "killSet" | "health" | "flagRows" | "overrideRows" | "changesSince" | "catchUp"
+  "flags" | "killSet" | "committedAt" | "health" | "flagRows" | "overrideRows" | "changesSince" | "catchUp"
 >;
 
 export interface StateServiceOptions {
@@ -75,10 +79,14 @@ export function createStateService(options: StateServiceOptions): ServiceImpl<ty
     async getFlagStates({ flagIds, minVersion }, caller) {
       requireIds(flagIds, "GetFlagStates", "flag_ids");
       await reach(fromRequest(minVersion), caller);
-      const told = gather(flagIds, await namespace.flagRows(flagIds), clock.now());
+      const rows = (await namespace.flagRows(flagIds)).map((row) =>
+        withRows(row, (state) => [toFlagRow(state)]),
+      );
+      const fitting = fitAnswer(rows, (row) => toBinary(FlagRowSchema, row).length);
+      const told = gather(flagIds, fitting, clock.now());
       return create(GetFlagStatesResponseSchema, {
         ...told.worth,
-        rows: told.rows.map(([, state]) => toFlagRow(state)),
+        rows: [...told.rows],
         unknownFlagIds: [...told.unknown],
         deviations: [...told.deviations],
       });
@@ -87,10 +95,14 @@ export function createStateService(options: StateServiceOptions): ServiceImpl<ty
     async getEntityOverrides({ entityIds, minVersion }, caller) {
       requireIds(entityIds, "GetEntityOverrides", "entity_ids");
       await reach(fromRequest(minVersion), caller);
-      const told = gather(entityIds, await namespace.overrideRows(entityIds), clock.now());
+      const rows = (await namespace.overrideRows(entityIds)).map((row) =>
+        withRows(row, (overrides) => Array.from(overrides.values(), toOverrideRow)),
+      );
+      const fitting = fitAnswer(rows, (row) => toBinary(OverrideRowSchema, row).length);
+      const told = gather(entityIds, fitting, clock.now());
       return create(GetEntityOverridesResponseSchema, {
         ...told.worth,
-        rows: told.rows.flatMap(([, overrides]) => toOverrideRows(overrides)),
+        rows: [...told.rows],
         unknownEntityIds: [...told.unknown],
         deviations: [...told.deviations],
       });
@@ -101,19 +113,20 @@ export function createStateService(options: StateServiceOptions): ServiceImpl<ty
       const killSet = namespace.killSet.value;
       if (killSet === undefined)
         throw new ConnectError("Cannot tell the kill set: the store has not answered yet", Code.Unavailable);
-      const { stamp, readAt, flagIds, overrides, corrections } = killSet;
+      const { stamp, readAt, polledIds, overrides } = killSet;
       const known = fromRequest(since);
       const changes = namespace.changesSince(known);
       const unchanged =
         known !== undefined &&
         stamp.version !== undefined &&
         isSameVersion(known, stamp.version) &&
-        corrections.size === 0 &&
         changes.kind === "listed";
+      const { committedAt } = namespace;
       return create(GetKillsResponseSchema, {
         ...toWorth(stamp.version, clock.now() - readAt),
+        ...(committedAt === undefined ? {} : { committedAgoMs: toWholeMs(clock.now() - committedAt) }),
         unchanged,
-        flagIds: unchanged ? [] : [...flagIds],
+        flagIds: unchanged ? [] : [...polledIds],
         killedOverrides: unchanged ? [] : overrides.map(({ flagId, entityId }) => ({ flagId, entityId })),
         ...(changes.kind === "listed"
           ? { changes: { flagIds: [...changes.flagIds], entityIds: [...changes.entityIds] } }
@@ -138,14 +151,20 @@ export function createStateService(options: StateServiceOptions): ServiceImpl<ty
   };
 }
 
-/** What a caller says it knows, or asks for. */
-function fromRequest(version: WireVersion | undefined): Version | undefined {
+/** What a caller says it knows, or asks for. Throws INVALID_ARGUMENT for what no database can have said. */
+export function fromRequest(version: WireVersion | undefined): Version | undefined {
   try {
     return fromWireVersion(version);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new ConnectError(error.message, Code.InvalidArgument);
   }
+}
+
+/** As messages carry what is known. */
+function withRows<V, R>(known: KnownRow<V>, toRows: (value: V) => readonly R[]): KnownRow<readonly R[]> {
+  if (known.kind === "unknown") return known;
+  return { ...known, value: known.value === undefined ? undefined : toRows(known.value) };
 }
 
 function requireIds(ids: readonly string[], procedure: string, field: string): void {

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { Evaluation, Source } from "../evaluation/precedence.ts";
-import type { FlagState, KilledOverride, Mode, Override } from "../evaluation/state.ts";
+import type { FlagState, KilledOverride, Override } from "../evaluation/state.ts";
+import { toWireState } from "../evaluation/wire-rows.ts";
 import {
   EvaluateResponseSchema,
   EvaluationSource,
@@ -10,7 +11,6 @@ import {
   HealthResponseSchema,
   OverrideStateSchema,
 } from "../gen/pbflags/v1/evaluator_pb.ts";
-import { State } from "../gen/pbflags/v1/types_pb.ts";
 import type { HealthStatus } from "../health/health-tracker.ts";
 
 /** How the wire names where an answer came from. */
@@ -22,13 +22,6 @@ export const toWireSource: Readonly<Record<Source, EvaluationSource>> = {
   cached: EvaluationSource.CACHED,
   archived: EvaluationSource.ARCHIVED,
   stale: EvaluationSource.STALE,
-};
-
-/** How the wire names what an operator set. */
-export const toWireState: Readonly<Record<Mode, State>> = {
-  enabled: State.ENABLED,
-  default: State.DEFAULT,
-  killed: State.KILLED,
 };
 
 /** How the wire names the health of the store. */

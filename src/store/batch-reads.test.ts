@@ -73,10 +73,63 @@ test.each([
   ["a negative revision", { version: { epoch: "one", revision: -1n } }],
   ["a revision that no database reaches", { version: { epoch: "one", revision: 2n ** 60n } }],
   ["an epoch that never ends", { version: { epoch: "x".repeat(300), revision: 1n } }],
+  [
+    "two rows of one flag",
+    {
+      rows: [
+        { flagId: "a/1", state: State.ENABLED },
+        { flagId: "a/1", state: State.KILLED },
+      ],
+    },
+  ],
+  ["two versions of one row", { deviations: [{ id: "a/1" }, { id: "a/1", version: WIRE_V3 }] }],
   ["such a version of one row", { deviations: [{ id: "a/1", version: { epoch: "", revision: 1n } }] }],
 ])("an answer with %s is none", async (_, answer) => {
   const { upstream } = upstreamOf(GetFlagStatesResponseSchema, answer);
-  await expect(new BatchReads().flagStates(upstream, ["a/1"], undefined)).rejects.toThrow("got");
+  // By this code the pool knows that another upstream may know better.
+  await expect(new BatchReads().flagStates(upstream, ["a/1"], undefined)).rejects.toMatchObject({
+    name: "UpstreamError",
+    code: "answer",
+    message: expect.stringContaining("got"),
+  });
+});
+
+test("two overrides of one flag for one entity are no answer; of two entities they are one", async () => {
+  const row = { flagId: "a/1", entityId: "ann", state: State.ENABLED };
+  const { upstream } = upstreamOf(
+    GetEntityOverridesResponseSchema,
+    { rows: [row, { ...row, state: State.KILLED }] },
+    { rows: [row, { ...row, entityId: "bob" }] },
+  );
+  const ask = () => new BatchReads().overrides(upstream, ["ann", "bob"], undefined);
+  await expect(ask()).rejects.toThrow('"a/1" must be there once, got twice');
+  expect((await ask()).value.size).toBe(2);
+});
+
+test("an age and a reason that never end are cut to what others can be told", async () => {
+  const { upstream } = upstreamOf(GetFlagStatesResponseSchema, {
+    ageMs: 2n ** 63n - 1n,
+    rows: [{ flagId: "a/1", state: State.DEFAULT, invalid: "x".repeat(10_000) }],
+  });
+  const { ageMs, value } = await new BatchReads().flagStates(upstream, ["a/1"], undefined);
+  expect(ageMs).toBe(Number.MAX_SAFE_INTEGER);
+  expect(value.get("a/1")?.invalid).toHaveLength(500);
+});
+
+test("who says that nothing changed, and is of another database, is not believed", async () => {
+  const reads = new BatchReads();
+  const { upstream } = upstreamOf(
+    GetKillsResponseSchema,
+    { version: WIRE_V3, flagIds: ["a/1"] },
+    { version: { epoch: "two", revision: 3n }, unchanged: true, changes: {} },
+    { unchanged: true, changes: {} },
+  );
+  await reads.kills(upstream, undefined, undefined);
+  for (const got of ['"two:3"', "none"])
+    await expect(reads.kills(upstream, V3, undefined)).rejects.toMatchObject({
+      code: "answer",
+      message: expect.stringContaining(`of the known version or a later one, got ${got}`),
+    });
 });
 
 test("a kill set that has not changed is the one that was told last", async () => {

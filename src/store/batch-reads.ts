@@ -1,20 +1,26 @@
 import type { FlagState, Overrides } from "../evaluation/state.ts";
-import { isSameVersion, type Version } from "../evaluation/version.ts";
-import { fromWireVersion, toWireVersion } from "../evaluation/wire-version.ts";
+import { formatVersion, isAtLeast, isSameVersion, type Version } from "../evaluation/version.ts";
+import { toWireVersion } from "../evaluation/wire-version.ts";
 import type { Deviation } from "../gen/pbflagd/v1/state_pb.ts";
 import { type GetKillsResponse, StateService } from "../gen/pbflagd/v1/state_pb.ts";
 import type { Version as WireVersion } from "../gen/pbflagd/v1/version_pb.ts";
 import type { Reached } from "../upstream/pool/upstream-pool.ts";
-import { type Answer, type Batch, type Kills, StoreError, type Worth } from "./flag-store.ts";
+import { toldVersion } from "../upstream/told-version.ts";
+import type { Answer, Batch, Kills, Worth } from "./flag-store.ts";
 import { groupByEntity } from "./plain-reads.ts";
-import { fromFlagRow, fromOverrideRow } from "./upstream-rows.ts";
+import { byId, fromFlagRow, fromOverrideRow, quoted, senseless } from "./upstream-rows.ts";
 
 const { getFlagStates, getEntityOverrides, getKills } = StateService.method;
+
+interface KnownKills {
+  readonly version: Version;
+  readonly flagIds: ReadonlySet<string>;
+}
 
 /** Reads state from another pbflagd: a batch in one RPC, with the version and the age it has there. */
 export class BatchReads {
   /** What an upstream may say has not changed. */
-  #lastKills: { readonly version: Version; readonly flagIds: ReadonlySet<string> } | undefined;
+  #lastKills: KnownKills | undefined;
 
   async flagStates(
     upstream: Reached,
@@ -25,7 +31,11 @@ export class BatchReads {
     const answer = await upstream.call(getFlagStates, { flagIds: [...flagIds], ...minVersion(atLeast) });
     const states = answer.rows.map((row) => fromFlagRow(row));
     requireAsked(states, asked, ({ flagId }) => flagId);
-    return toBatch(new Map(states.map((state) => [state.flagId, state])), answer, answer.unknownFlagIds);
+    return toBatch(
+      byId(states, ({ flagId }) => flagId),
+      answer,
+      answer.unknownFlagIds,
+    );
   }
 
   async overrides(
@@ -59,15 +69,17 @@ export class BatchReads {
     if (answer.unchanged && known === undefined) {
       return this.#takeIn(await upstream.call(getKills, minVersion(atLeast)), undefined);
     }
-    return this.#takeIn(answer, known?.flagIds);
+    return this.#takeIn(answer, known);
   }
 
-  #takeIn(answer: GetKillsResponse, before: ReadonlySet<string> | undefined): Answer<Kills> {
+  #takeIn(answer: GetKillsResponse, before: KnownKills | undefined): Answer<Kills> {
     const worth = toWorth(answer);
-    const { unchanged, changes } = answer;
-    if (unchanged && before === undefined)
-      throw new StoreError("it says that nothing has changed, but not since when");
-    const flagIds = unchanged && before !== undefined ? before : new Set(answer.flagIds);
+    const { unchanged, changes, committedAgoMs } = answer;
+    if (unchanged && !isAtLeast(worth.version, before?.version)) {
+      const got = worth.version === undefined ? "none" : quoted(formatVersion(worth.version));
+      throw senseless(`a kill set that is unchanged must be of the known version or a later one, got ${got}`);
+    }
+    const flagIds = unchanged && before !== undefined ? before.flagIds : new Set(answer.flagIds);
     if (worth.version !== undefined) this.#lastKills = { version: worth.version, flagIds };
     return {
       ...worth,
@@ -80,6 +92,7 @@ export class BatchReads {
           changes === undefined
             ? { kind: "unknown" }
             : { kind: "listed", flagIds: changes.flagIds, entityIds: changes.entityIds },
+        committedAgoMs: committedAgoMs === undefined ? undefined : toAge(committedAgoMs),
       },
     };
   }
@@ -95,13 +108,21 @@ function toBatch<V>(
   answer: WireWorth & { readonly deviations: readonly Deviation[] },
   unknown: readonly string[],
 ): Batch<V> {
-  const deviations = answer.deviations.map((deviation) => [deviation.id, toWorth(deviation)] as const);
-  return { value, ...toWorth(answer), deviations: new Map(deviations), untold: new Set(unknown) };
+  const deviations = answer.deviations.map((deviation) => ({ id: deviation.id, worth: toWorth(deviation) }));
+  const worthById = new Map([...byId(deviations, ({ id }) => id)].map(([id, { worth }]) => [id, worth]));
+  return { value, ...toWorth(answer), deviations: worthById, untold: new Set(unknown) };
 }
 
-/** An age that makes no sense counts as none: what it is for is to expire earlier. */
 function toWorth({ version, ageMs }: WireWorth): Worth {
-  return { version: fromWireVersion(version), ageMs: Math.max(0, Number(ageMs)) };
+  return { version: toldVersion(version), ageMs: toAge(ageMs) };
+}
+
+/**
+ * An age that makes no sense counts as none: what it is for is to expire earlier. One that never ends would be more
+ * than can be told to others once it has grown here.
+ */
+function toAge(ms: bigint): number {
+  return Math.min(Math.max(0, Number(ms)), Number.MAX_SAFE_INTEGER);
 }
 
 function minVersion(atLeast: Version | undefined) {
@@ -111,5 +132,5 @@ function minVersion(atLeast: Version | undefined) {
 function requireAsked<T>(rows: readonly T[], asked: ReadonlySet<string>, idOf: (row: T) => string): void {
   const stray = rows.map(idOf).find((id) => !asked.has(id));
   if (stray === undefined) return;
-  throw new StoreError(`its rows must be of what was asked for, got ${JSON.stringify(stray.slice(0, 100))}`);
+  throw senseless(`its rows must be of what was asked for, got ${quoted(stray)}`);
 }

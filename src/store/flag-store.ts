@@ -18,7 +18,7 @@ export interface Answer<T> extends Worth {
 export interface Batch<V> extends Answer<ReadonlyMap<string, V>> {
   /** What single keys are worth, absent ones too, where that is not what the whole is. */
   readonly deviations?: ReadonlyMap<string, Worth>;
-  /** Keys of which the store could not tell anything this time: a failure for them alone. */
+  /** Keys of which the store could not tell anything this time, or not in time: a failure for them alone. */
   readonly untold?: ReadonlySet<string>;
 }
 
@@ -34,20 +34,27 @@ export interface Kills {
   readonly overrides: readonly KilledOverride[] | undefined;
   /** Since the version that was given. */
   readonly changes: Changes;
+  /**
+   * From just before the commit of the newest revision to the read, in milliseconds, by the database's own clock.
+   * Undefined where the store has no versions or does not tell.
+   */
+  readonly committedAgoMs: number | undefined;
 }
 
 /**
  * Where flag state lives: a Postgres database (root) or another evaluator (proxy).
  *
- * Every method settles within the store's fetch timeout, and rejects if the store could not be
- * reached or did not make sense. Nothing found is an answer: the key is missing from the map.
+ * Every method settles within the store's fetch timeout, however many keys it is asked for, and rejects if the store
+ * could not be reached or did not make sense. Nothing found is an answer: the key is missing from the map. What was told
+ * of some keys counts where the time did not suffice for all: the others are untold, to be asked for again.
  *
  * `atLeast` is what the caller knows to exist. A store that remembers what it answers has to ask anew for it; an answer
  * may be older all the same, and says so.
  */
 export interface FlagStore extends AsyncDisposable {
+  /** At most 1,000 ids, as many as another evaluator takes. */
   flagStates(flagIds: readonly string[], atLeast?: Version): Promise<Batch<FlagState>>;
-  /** One entry for each entity that has overrides. */
+  /** One entry for each entity that has overrides. At most 1,000 ids. */
   overrides(entityIds: readonly string[], atLeast?: Version): Promise<Batch<Overrides>>;
   /** The kill set, and what changed since the version the caller knows. */
   kills(since: Version | undefined, atLeast?: Version): Promise<Answer<Kills>>;

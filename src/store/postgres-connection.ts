@@ -1,4 +1,5 @@
 import { Client, DatabaseError } from "pg";
+import { StoreError } from "./flag-store.ts";
 import { PostgresSocket } from "./postgres-socket.ts";
 
 /** One SQL statement. */
@@ -9,16 +10,29 @@ export interface Statement {
   readonly name: string | undefined;
 }
 
+/** What another session sent on a channel that this one listens on. */
+export interface Notification {
+  readonly channel: string;
+  /** Less than 8,000 bytes. */
+  readonly payload: string;
+}
+
 export interface PostgresConnectionOptions {
   readonly url: string;
+  /** Shown in pg_stat_activity; "pbflagd" unless set. */
+  readonly applicationName?: string;
   /** The server gives up a statement after this long; undefined: never. Not every pooler lets it be set. */
   readonly statementTimeoutMs: number | undefined;
+  /** Must not throw. */
+  readonly onNotification?: (notification: Notification) => void;
 }
 
 /** One session. Any failure that is not the server's answer to a statement ends it. */
 export interface PostgresConnection {
   /** It may take another statement. */
   readonly isOpen: boolean;
+  /** Resolves when the socket is closed, with what ended the session if that was neither us nor a statement. */
+  readonly closed: Promise<unknown>;
   /**
    * Rejects with the signal's reason, and ends the session, as soon as `signal` aborts.
    *
@@ -41,7 +55,7 @@ export async function openPostgresConnection(
   const socket = new PostgresSocket();
   const client = new Client({
     connectionString: options.url,
-    application_name: "pbflagd",
+    application_name: options.applicationName ?? "pbflagd",
     statement_timeout: options.statementTimeoutMs ?? 0,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
@@ -53,12 +67,19 @@ export async function openPostgresConnection(
     isOpen = false;
     socket.destroy();
   };
-  // A session lost while idle is no event; it is not handed out again.
-  client.on("error", destroy);
-  const closed = new Promise<void>((resolve) => {
+  let failure: unknown;
+  // A session lost while idle is not handed out again.
+  client.on("error", (error) => {
+    failure ??= error;
+    destroy();
+  });
+  client.on("notification", ({ channel, payload = "" }) => {
+    if (isOpen) options.onNotification?.({ channel, payload });
+  });
+  const closed = new Promise<unknown>((resolve) => {
     socket.once("close", () => {
       isOpen = false;
-      resolve();
+      resolve(failure);
     });
   });
   try {
@@ -72,6 +93,7 @@ export async function openPostgresConnection(
     get isOpen() {
       return isOpen;
     },
+    closed,
     async query<R extends object>({ text, values, name }: Statement, aborting: AbortSignal) {
       try {
         const query = client.query<R>({ text, values: [...values], ...(name === undefined ? {} : { name }) });
@@ -109,6 +131,20 @@ export class SessionLostError extends Error {
 export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join(", ");
   return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Host, port and database of a URL. Throws a StoreError for a URL that cannot be one: its own error would quote it,
+ * password and all.
+ */
+export function describeTarget(url: string): string {
+  try {
+    const { host, port, database } = new Client({ connectionString: url });
+    return `${host}:${port}/${database ?? ""}`;
+  } catch (error) {
+    const reason = reasonOf(error);
+    throw new StoreError(`Cannot use the database URL: ${reason}, got one that is not shown here`);
+  }
 }
 
 /** Whether an error is the server's word on what was asked, and not the end of the session. */

@@ -13,6 +13,7 @@ function createSession(): PostgresConnection {
     get isOpen() {
       return isOpen;
     },
+    closed: new Promise<never>(() => {}),
     query: () => Promise.resolve([]),
     close: () => Promise.resolve(end()),
     destroy: end,

@@ -1,8 +1,8 @@
-import { Client } from "pg";
 import { parseVersion, type Version } from "../evaluation/version.ts";
 import type { Clock } from "../system/clock.ts";
 import { StoreError } from "./flag-store.ts";
 import {
+  describeTarget,
   isAnswer,
   openPostgresConnection,
   type PostgresConnection,
@@ -210,15 +210,4 @@ function lessonOf(code: string, message: string): Lesson | undefined {
 
 function isNetworkError(error: unknown): boolean {
   return error instanceof Error && "syscall" in error;
-}
-
-/** Host, port and database of a URL. Its own error would quote the URL, password and all. */
-function describeTarget(url: string): string {
-  try {
-    const { host, port, database } = new Client({ connectionString: url });
-    return `${host}:${port}/${database ?? ""}`;
-  } catch (error) {
-    const reason = reasonOf(error);
-    throw new StoreError(`Cannot use the database URL: ${reason}, got one that is not shown here`);
-  }
 }

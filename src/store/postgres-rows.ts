@@ -28,6 +28,7 @@ export interface KillsRow {
   readonly known: boolean;
   readonly changed_flag_ids: readonly string[];
   readonly changed_entity_ids: readonly string[];
+  readonly committed_ago_ms: number | null;
 }
 
 /** Stands in for rows where there are none. */

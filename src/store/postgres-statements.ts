@@ -25,6 +25,18 @@ const KILLED_OVERRIDES = `
   ARRAY (SELECT ARRAY[o.flag_id, o.entity_id]::text[]
          FROM feature_flags.flag_overrides AS o WHERE o.state = 'KILLED')`;
 
+/**
+ * How long ago the newest revision was committed, in milliseconds. Not every role may read that table, and a statement
+ * needs its rights on all that it names, used or not: so it is named in a query within the query, which sees the
+ * same snapshot.
+ */
+const COMMITTED_AGO = `
+  CASE WHEN has_table_privilege('feature_flags.changes', 'SELECT') THEN
+    substring(query_to_xml($$
+      SELECT extract(epoch FROM clock_timestamp() - c.at) * 1000 AS ms
+      FROM feature_flags.changes AS c WHERE c.revision IS NOT NULL ORDER BY c.revision DESC LIMIT 1
+    $$, false, true, '')::text FROM '<ms>(.*)</ms>')::double precision END`;
+
 const NO_VERSION = "NULL::text";
 const VERSION = "feature_flags.version()";
 
@@ -55,15 +67,28 @@ export const readKills: Read = {
   versioned: `
   SELECT v.version, $1::bigint AS since, true AS has_versions, ${KILLED_FLAGS} AS flag_ids,
     CASE WHEN v.version IS DISTINCT FROM $2::text THEN ${KILLED_OVERRIDES} END AS overrides,
-    c.known, c.flag_ids AS changed_flag_ids, c.entity_ids AS changed_entity_ids
+    c.known, c.flag_ids AS changed_flag_ids, c.entity_ids AS changed_entity_ids,
+    ${COMMITTED_AGO} AS committed_ago_ms
   FROM (SELECT ${VERSION} AS version OFFSET 0) AS v, feature_flags.changes_since($1::bigint) AS c`,
   plain: `
   SELECT ${NO_VERSION} AS version, $1::bigint AS since, $2::text AS known_version, ${HAS_VERSIONS} AS has_versions,
     ${KILLED_FLAGS} AS flag_ids, ${KILLED_OVERRIDES} AS overrides,
-    false AS known, '{}'::text[] AS changed_flag_ids, '{}'::text[] AS changed_entity_ids`,
+    false AS known, '{}'::text[] AS changed_flag_ids, '{}'::text[] AS changed_entity_ids,
+    NULL::double precision AS committed_ago_ms`,
 };
 
 /** Whether the tables are there at all, and our additions. */
 export const DETECT = `
   SELECT to_regclass('feature_flags.flags') IS NOT NULL AND to_regclass('feature_flags.flag_overrides') IS NOT NULL
     AS has_tables, ${HAS_VERSIONS} AS has_versions`;
+
+/** Where triggers of ours announce what was committed. */
+export const NOTICE_CHANNEL = "feature_flags_changed";
+
+export const LISTEN = `LISTEN ${NOTICE_CHANNEL}`;
+
+/** Whether the session that answers listens, which one it is, and whether there is anybody to announce anything. */
+export const READ_LISTENING = `
+  SELECT pg_backend_pid() AS session,
+    EXISTS (SELECT FROM pg_listening_channels() AS channel WHERE channel = '${NOTICE_CHANNEL}') AS listens,
+    ${HAS_VERSIONS} AS announces`;

@@ -149,7 +149,13 @@ describe("a migrated database", () => {
     for (const id of ["a/1", "a/2", "a/3"]) await insertFlag(id);
     await using store = open(target.url);
     const first = await store.kills(undefined);
-    expect(first.value).toEqual({ flagIds: new Set(), overrides: [], changes: { kind: "unknown" } });
+    const committedAgoMs: unknown = expect.any(Number);
+    expect(first.value).toEqual({
+      flagIds: new Set(),
+      overrides: [],
+      changes: { kind: "unknown" },
+      committedAgoMs,
+    });
     const same = await store.kills(first.version);
     expect(same.version).toEqual(first.version);
     expect(same.value.changes).toEqual({ kind: "listed", flagIds: [], entityIds: [] });
@@ -161,6 +167,7 @@ describe("a migrated database", () => {
       flagIds: new Set(["a/2"]),
       overrides: [{ flagId: "a/1", entityId: "ann" }],
       changes: { kind: "listed", flagIds: ["a/2"], entityIds: ["ann"] },
+      committedAgoMs,
     });
     expect(later.version).toEqual({
       epoch: first.version?.epoch,
@@ -171,6 +178,32 @@ describe("a migrated database", () => {
     expect(elsewhere.value.changes).toEqual({ kind: "unknown" });
     const ahead = await store.kills({ epoch: first.version?.epoch ?? "", revision: 9_999 });
     expect(ahead.value.changes).toEqual({ kind: "unknown" });
+  });
+
+  test("tells how long ago the newest commit was, by the database's clock, and asks nothing more for it", async () => {
+    await insertFlag("a/1");
+    await using store = open(target.url);
+    const startedAt = performance.now();
+    await database.query("SELECT feature_flags.kill('a/1')");
+    const { committedAgoMs } = (await store.kills(undefined)).value;
+    expect(committedAgoMs).toBeGreaterThan(0);
+    expect(committedAgoMs).toBeLessThan(performance.now() - startedAt);
+
+    for (const [at, expected] of [
+      ["- interval '90 s'", 90_000],
+      ["+ interval '1 h'", 0],
+    ] as const) {
+      await database.query(`UPDATE feature_flags.changes SET at = clock_timestamp() ${at}`);
+      const { value } = await store.kills(undefined);
+      expect(Math.floor((value.committedAgoMs ?? -1) / 10_000) * 10_000).toBe(expected);
+    }
+    // The newest by revision, of the same snapshot: what is pending is nobody's business.
+    await using other = await connectDatabase({ url: target.url });
+    await other.query("UPDATE feature_flags.changes SET at = clock_timestamp() - interval '1 h'");
+    await other.query("BEGIN; SELECT feature_flags.revive('a/1')");
+    expect((await store.kills(undefined)).value.committedAgoMs).toBeGreaterThan(3_600_000 - 1);
+    await other.query("COMMIT");
+    expect((await store.kills(undefined)).value.committedAgoMs).toBeLessThan(600_000);
   });
 
   test("never shows a version that is newer than the rows beside it", async () => {
@@ -254,7 +287,10 @@ describe("a migrated database", () => {
       expect((await store.kills(version)).value).toMatchObject({
         flagIds: new Set(["a/1"]),
         changes: { kind: "listed" },
+        committedAgoMs: undefined,
       });
+      await database.query(`GRANT SELECT ON feature_flags.changes TO ${role}`);
+      expect((await store.kills(version)).value.committedAgoMs).toBeGreaterThan(0);
       await store.ping();
     } finally {
       await database.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
@@ -309,6 +345,7 @@ describe("a database that pbflags made", () => {
         flagIds: new Set(["a/1"]),
         overrides: [{ flagId: "a/1", entityId: "ann" }],
         changes: { kind: "unknown" },
+        committedAgoMs: undefined,
       },
       version: undefined,
       ageMs: 0,

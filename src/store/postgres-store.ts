@@ -60,6 +60,8 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
         flagIds: new Set(row.flag_ids),
         overrides: toKilledOverrides(row),
         changes: toChanges(row, since, version),
+        // A server's clock may be set back between the two.
+        committedAgoMs: row.committed_ago_ms === null ? undefined : Math.max(0, row.committed_ago_ms),
       };
       return toAnswer(kills, version);
     },

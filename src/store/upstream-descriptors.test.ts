@@ -2,6 +2,7 @@ import { create, type DescMessage, fromBinary, type MessageInitShape, toBinary }
 import { expect, onTestFinished, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { poolSettings } from "../../test/support/fake-upstream.ts";
+import { noStream } from "../../test/support/no-stream.ts";
 import { GetDescriptorSetResponseSchema, GetStatusResponseSchema } from "../gen/pbflagd/v1/state_pb.ts";
 import { EvaluatorStatus, HealthResponseSchema } from "../gen/pbflags/v1/evaluator_pb.ts";
 import { openUpstreamPool } from "../upstream/pool/pool.ts";
@@ -75,6 +76,7 @@ function transportOf(name: string, played: Played | undefined, onCall: (rpc: str
         }
       }
     },
+    stream: noStream,
     async [Symbol.asyncDispose]() {},
   };
 }

@@ -3,24 +3,24 @@ import type { FlagType } from "../flags/definition.ts";
 import type { FlagRow, OverrideRow } from "../gen/pbflagd/v1/state_pb.ts";
 import type { GetFlagStateResponse, GetOverridesResponse } from "../gen/pbflags/v1/evaluator_pb.ts";
 import { type FlagValue, State, FlagType as WireType } from "../gen/pbflags/v1/types_pb.ts";
-import { StoreError } from "./flag-store.ts";
+import { UpstreamError } from "../upstream/upstream-error.ts";
 
-/** What another evaluator says of one flag. Throws a StoreError for an answer about something else. */
+/** What another evaluator says of one flag. Throws an UpstreamError for an answer about something else. */
 export function toFlagState(flagId: string, { flag, archived }: GetFlagStateResponse): FlagState {
   if (flag?.flagId !== flagId) {
-    const got = flag === undefined ? "none" : JSON.stringify(flag.flagId);
-    throw new StoreError(`Cannot use a flag state: must be of ${JSON.stringify(flagId)}, got ${got}`);
+    const got = flag === undefined ? "none" : quoted(flag.flagId);
+    throw senseless(`a flag state must be of ${JSON.stringify(flagId)}, got ${got}`);
   }
   // The type is not on the wire.
   return { flagId, archived, type: undefined, ...toSetting(flag.state, flag.value) };
 }
 
-/** What another evaluator says of one entity. Throws a StoreError for an answer about another. */
+/** What another evaluator says of one entity. Throws an UpstreamError for an answer about another. */
 export function toOverrides(entityId: string, { overrides }: GetOverridesResponse): readonly Override[] {
   return overrides.map((override) => {
     if (override.entityId !== entityId) {
-      const got = JSON.stringify(override.entityId);
-      throw new StoreError(`Cannot use overrides: must be of entity ${JSON.stringify(entityId)}, got ${got}`);
+      const got = quoted(override.entityId);
+      throw senseless(`overrides must be of entity ${JSON.stringify(entityId)}, got ${got}`);
     }
     return { flagId: override.flagId, entityId, ...toSetting(override.state, override.value) };
   });
@@ -42,8 +42,33 @@ export function fromOverrideRow({ flagId, entityId, state, value, invalid }: Ove
   return { flagId, entityId, ...toSetting(state, value), ...toInvalid(invalid) };
 }
 
+/** Rows by their id. Throws an UpstreamError where two have the same: they may contradict each other. */
+export function byId<T>(rows: readonly T[], idOf: (row: T) => string): ReadonlyMap<string, T> {
+  const found = new Map<string, T>();
+  for (const row of rows) {
+    const id = idOf(row);
+    if (found.has(id)) throw senseless(`${quoted(id)} must be there once, got twice`);
+    found.set(id, row);
+  }
+  return found;
+}
+
+/** What an upstream says makes no sense: that counts against it, and another one may know better. */
+export function senseless(why: string): UpstreamError {
+  return new UpstreamError("answer", `Cannot use what it answers: ${why}`);
+}
+
+/** Another process's text in an error: as much of it as helps. */
+export function quoted(text: string): string {
+  return JSON.stringify(text.slice(0, ID_CHARACTERS_MAX));
+}
+
+const ID_CHARACTERS_MAX = 100;
+const REASON_CHARACTERS_MAX = 500;
+
+/** The reason goes into logs, and is remembered. */
 function toInvalid(invalid: string): { readonly invalid?: string } {
-  return invalid === "" ? {} : { invalid };
+  return invalid === "" ? {} : { invalid: invalid.slice(0, REASON_CHARACTERS_MAX) };
 }
 
 const TYPE_OF_WIRE: ReadonlyMap<WireType, FlagType> = new Map([

@@ -4,15 +4,18 @@ import { create, fromJson } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { expect, onTestFinished, test } from "vitest";
-import { FakeClock } from "../../test/support/fake-clock.ts";
-import { upstreamSettings } from "../../test/support/fake-upstream.ts";
+import { FakeClock, settle } from "../../test/support/fake-clock.ts";
+import { poolSettings, upstreamSettings } from "../../test/support/fake-upstream.ts";
+import { noStream } from "../../test/support/no-stream.ts";
 import {
   FlagEvaluatorService,
   GetFlagStateResponseSchema,
   GetOverridesResponseSchema,
 } from "../gen/pbflags/v1/evaluator_pb.ts";
 import { type FlagValue, FlagValueSchema, State } from "../gen/pbflags/v1/types_pb.ts";
+import { openUpstreamPool } from "../upstream/pool/pool.ts";
 import { openTransport } from "../upstream/transport/open-transport.ts";
+import { UpstreamError } from "../upstream/upstream-error.ts";
 import { type FlagStore, StoreError } from "./flag-store.ts";
 import { openUpstreamStore } from "./upstream-store.ts";
 
@@ -194,7 +197,7 @@ test("an upstream that does not know the kill set has none to give", async () =>
   });
 });
 
-test("one deadline covers all calls of a batch, and what is under way ends with it", async () => {
+test("one deadline covers all calls of a batch, what was told by then counts, and what is under way ends with it", async () => {
   const clock = new FakeClock();
   let started = 0;
   let ended = 0;
@@ -215,43 +218,102 @@ test("one deadline covers all calls of a batch, and what is under way ends with 
     clock,
   );
   const flagIds = Array.from({ length: 100 }, (_, i) => `a/${i}`);
-  const asking = upstream.store.flagStates(flagIds).catch((error: unknown) => error);
+  const asking = upstream.store.flagStates(flagIds);
   await full;
   await clock.advance(500);
-  expect(String(await asking)).toContain("no answer within 500 ms");
+  const { value, untold } = await asking;
+  expect([...value.keys(), ...(untold ?? [])].toSorted()).toEqual(flagIds.toSorted());
+  expect(value.size).toBe(8);
   await empty;
   expect(started).toBe(24);
   expect(clock.sleeperCount).toBe(0);
 });
 
-test("more flags than one deadline has time for are told nevertheless, and a hanging upstream is still given up at one", async () => {
-  const clock = new FakeClock();
-  let answers = Infinity;
-  const { promise: hanging, resolve: onHanging } = deferred();
-  await using upstream = await openUpstream(
-    {
-      async getFlagState({ flagId }, { signal }) {
-        if (answers-- <= 0) {
-          onHanging();
-          if (!signal.aborted) await once(signal, "abort");
-        }
-        // Two hundred of these take 400 ms, a thousand 2 s.
-        await clock.advance(2);
-        return { flag: { flagId, state: State.DEFAULT } };
-      },
-    },
-    clock,
-  );
-  const flagIds = Array.from({ length: 1_000 }, (_, i) => `a/${i}`);
-  expect((await upstream.store.flagStates(flagIds)).value.size).toBe(1_000);
-  expect(clock.now()).toBe(2_000);
+test.each(["flagStates", "overrides"] as const)(
+  "asking for %s fails where nothing at all is answered in time",
+  async (question) => {
+    const clock = new FakeClock();
+    const { promise: hanging, resolve: onHanging } = deferred();
+    const hang = async (_: unknown, { signal }: { readonly signal: AbortSignal }) => {
+      onHanging();
+      if (!signal.aborted) await once(signal, "abort");
+      return {};
+    };
+    await using upstream = await openUpstream({ getFlagState: hang, getOverrides: hang }, clock);
+    const asking = upstream.store[question](["a/1", "b/1"]).catch((error: unknown) => error);
+    await hanging;
+    await clock.advance(500);
+    expect(await asking).toMatchObject({
+      name: "StoreError",
+      message: expect.stringContaining("no answer within 500 ms"),
+    });
+  },
+);
 
-  answers = 0;
-  const asking = upstream.store.flagStates(flagIds).catch((error: unknown) => error);
-  await hanging;
-  await clock.advance(500);
-  expect(await asking).toBeInstanceOf(StoreError);
+test("an entity that the upstream cannot tell hides no other, and is untold", async () => {
+  await using upstream = await openUpstream({
+    getOverrides({ entityId }) {
+      if (entityId === "bob") throw new ConnectError("wrapped: connection refused", Code.Internal);
+      return { overrides: [{ flagId: "a/1", entityId, state: State.ENABLED, value: ON }] };
+    },
+  });
+  const { value, untold } = await upstream.store.overrides(["ann", "bob", "eve"]);
+  expect([[...value.keys()], [...(untold ?? [])]]).toEqual([["ann", "eve"], ["bob"]]);
+  // Of one alone just the same: it has answered, and that is no failure of its.
+  const alone = await upstream.store.overrides(["bob"]);
+  expect([alone.value.size, [...(alone.untold ?? [])]]).toEqual([0, ["bob"]]);
 });
+
+test.each<[string, "pbflagd" | "pbflags", object]>([
+  ["a row that was not asked for", "pbflagd", { rows: [{ flagId: "b/1", state: State.ENABLED }] }],
+  ["a version that no database has", "pbflagd", { version: { epoch: "", revision: 1n } }],
+  ["another flag", "pbflags", { flag: { flagId: "b/1", state: State.ENABLED } }],
+])(
+  "where one upstream tells %s (%s), another is asked, and that counts against it",
+  async (_, kind, nonsense) => {
+    const clock = new FakeClock();
+    const failed: string[] = [];
+    const asked: string[] = [];
+    const good = kind === "pbflagd" ? {} : { flag: { flagId: "a/1", state: State.ENABLED } };
+    const pool = openUpstreamPool({
+      settings: poolSettings([
+        { name: "a", kind },
+        { name: "b", kind },
+      ]),
+      openTransport: ({ name, url }) => ({
+        target: url,
+        async call(method) {
+          const isCheck = ["GetStatus", "Health"].includes(method.name);
+          if (!isCheck) asked.push(name);
+          return create(method.output, (isCheck ? {} : asked.length === 1 ? nonsense : good) as never);
+        },
+        stream: noStream,
+        [Symbol.asyncDispose]: async () => {},
+      }),
+      clock,
+      random: () => 0.5,
+      events: {
+        onCall: (name, _operation, _durationMs, error) => {
+          if (error !== undefined)
+            failed.push(`${name}: ${error instanceof UpstreamError ? error.code : "another error"}`);
+        },
+        onRetry: () => {},
+        onRejected: () => {},
+        onBreakerChange: () => {},
+        onStateChange: () => {},
+        onUsable: () => {},
+        onDescriptorHash: () => {},
+      },
+    });
+    await using store = openUpstreamStore({ pool, fetchTimeoutMs: 500, clock });
+    const asking = store.flagStates(["a/1"]);
+    await settle();
+    await clock.advance(100);
+    expect((await asking).value.size).toBe(kind === "pbflagd" ? 0 : 1);
+    expect(new Set(asked)).toEqual(new Set(["a", "b"]));
+    expect(failed).toEqual([`${String(asked[0])}: answer`]);
+  },
+);
 
 test("nothing is asked of the upstream for no flags at all", async () => {
   await using upstream = await openUpstream({});
@@ -297,7 +359,6 @@ async function openUpstream(service: Service, clock = new FakeClock()): Promise<
   const transport = openTransport({ settings, clock });
   const store = openUpstreamStore({
     pool: {
-      kind: "pbflags",
       strategy: "round-robin",
       call: ({ deadline, run }) =>
         run({

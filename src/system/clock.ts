@@ -1,4 +1,4 @@
-import { setTimeout } from "node:timers/promises";
+import { setTimeout as delay } from "node:timers/promises";
 
 /** The passage of time as the daemon sees it. Tests hand in a clock they turn by hand. */
 export interface Clock {
@@ -10,6 +10,12 @@ export interface Clock {
 
   /** Resolves after `ms`, at the latest after 24 days; rejects with an AbortError as soon as `signal` aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+
+  /**
+   * Runs `callback` after `ms`, at the latest after 24 days, unless what it returns is called before. For what hardly
+   * ever comes to its end, such as deadlines: where it is cancelled, nothing is thrown and nobody is woken.
+   */
+  after(ms: number, callback: () => void): () => void;
 }
 
 /** A timer of Node that is asked for more fires at once. */
@@ -18,6 +24,9 @@ const TIMER_MAX_MS = 2 ** 31 - 1;
 export const systemClock: Clock = {
   now: () => performance.now(),
   wallNow: () => Date.now(),
-  sleep: (ms, signal) =>
-    setTimeout(Math.min(ms, TIMER_MAX_MS), undefined, signal === undefined ? {} : { signal }),
+  sleep: (ms, signal) => delay(Math.min(ms, TIMER_MAX_MS), undefined, signal === undefined ? {} : { signal }),
+  after: (ms, callback) => {
+    const timer = setTimeout(callback, Math.min(ms, TIMER_MAX_MS));
+    return () => clearTimeout(timer);
+  },
 };

@@ -53,6 +53,12 @@ export const FETCH_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 /** Upper bounds in seconds. Answers from memory take well below a millisecond. */
 export const RPC_BUCKETS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1];
 
+/** `failed`: it could not be written, or what was there could not be used. */
+export const SNAPSHOT_RESULTS = ["written", "failed"] as const;
+
+/** Upper bounds in seconds. By push well below the first tenth, by poll up to its interval. */
+export const PROPAGATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
 export const METRICS = {
   evaluations: counter("pbflags_evaluations_total", "Evaluations, by where the value came from.", [
     "source",
@@ -88,6 +94,27 @@ export const METRICS = {
     "pbflags_breaker_state",
     "1 for the state of the store's circuit breaker, 0 for the others.",
     ["state"],
+  ),
+  propagationSeconds: histogram(
+    "pbflags_kill_propagation_seconds",
+    "From a change's commit in the database to its being in force here.",
+    [],
+  ),
+  stateRevision: gauge(
+    "pbflags_state_revision",
+    "Revision of the state in force; the epoch is in the header pbflags-version.",
+  ),
+  snapshotWrites: counter(
+    "pbflags_snapshot_writes_total",
+    "Snapshots of what is known, for the next start.",
+    ["result"],
+  ),
+  snapshotBytes: gauge("pbflags_snapshot_bytes", "Size of the last snapshot. 0: none was written yet."),
+  snapshotSeconds: gauge("pbflags_snapshot_duration_seconds", "How long writing the last snapshot took."),
+  watchFollowers: gauge("pbflags_watch_followers", "Streams that are told of changes."),
+  feedConnected: gauge(
+    "pbflags_feed_connected",
+    "1 while changes are told by the database or the upstream at once, 0 while they are found by polling alone.",
   ),
   epochChanges: counter(
     "pbflags_epoch_changes_total",

@@ -205,6 +205,8 @@ const GAUGES: Gauges = {
   killsReadAtWallMs: Date.UTC(2026, 0, 1) + 500,
   stateAgeMs: 2_500,
   breakerState: "closed",
+  feedConnected: true,
+  stateRevision: 7,
   upstreams: [],
 };
 

@@ -1,4 +1,5 @@
 import { Registry } from "prom-client";
+import { BucketCounts } from "./bucket-counts.ts";
 import { type Fetch, FetchCounts, type Rpc, RpcCounts } from "./call-counts.ts";
 import {
   BREAKER_STATES,
@@ -10,8 +11,10 @@ import {
   HEALTH_STATUSES,
   type HealthStatus,
   METRICS,
+  PROPAGATION_BUCKETS,
   RELOAD_RESULTS,
   type ReloadResult,
+  SNAPSHOT_RESULTS,
   SOURCES,
   type Source,
   TIERS,
@@ -20,7 +23,7 @@ import {
   type UpstreamRejection,
 } from "./metric-list.ts";
 import { nodeMetrics } from "./node-metrics.ts";
-import { oneOf, publishCounter, publishGauge, publishHistogram, sample } from "./publish.ts";
+import { oneOf, publishCounter, publishGauge, publishHistogram, type Sample, sample } from "./publish.ts";
 import { publishUpstreamCounts, publishUpstreamGauges, type UpstreamGauges } from "./publish-upstreams.ts";
 import { Tally } from "./tally.ts";
 import { UpstreamCounts } from "./upstream-counts.ts";
@@ -34,6 +37,11 @@ export interface Metrics extends Disposable {
   recordRpc(rpc: Rpc): void;
   recordInvalidValue(): void;
   recordEpochChange(): void;
+  recordPropagation(sinceCommitMs: number): void;
+  recordFollowers(count: number): void;
+  recordSnapshot(written: { readonly bytes: number; readonly durationMs: number }): void;
+  /** It could not be written, or not be used. */
+  recordSnapshotFailure(): void;
   recordConnectionDropped(reason: DropReason): void;
   recordDescriptorReload(result: ReloadResult): void;
   recordConfigReload(result: ConfigReloadResult): void;
@@ -73,6 +81,10 @@ export interface Gauges {
   /** Time since the state in force was read from the database. Undefined: never. */
   readonly stateAgeMs: number | undefined;
   readonly breakerState: BreakerState;
+  /** Of the version of the kill set in force. Undefined: nothing is known, or the store has no versions. */
+  readonly stateRevision: number | undefined;
+  /** Whether changes are told at once. Undefined: nobody could. */
+  readonly feedConnected: boolean | undefined;
   /** Everyone in the pool, those that are draining included; empty in root mode. What is not here has no series. */
   readonly upstreams: readonly UpstreamGauges[];
 }
@@ -115,6 +127,20 @@ export function createMetrics({ version, procedures }: MetricsOptions): Metrics 
     },
     recordEpochChange() {
       counts.epochChanges += 1;
+    },
+    recordPropagation(sinceCommitMs) {
+      counts.propagation.observe(sinceCommitMs / 1_000);
+    },
+    recordSnapshot({ bytes, durationMs }) {
+      counts.snapshotBytes = bytes;
+      counts.snapshotSeconds = durationMs / 1_000;
+      counts.snapshots.add("written");
+    },
+    recordSnapshotFailure() {
+      counts.snapshots.add("failed");
+    },
+    recordFollowers(count) {
+      counts.followers = count;
     },
     recordConnectionDropped(reason) {
       counts.connectionsDropped.add(reason);
@@ -163,6 +189,11 @@ function createCounts(procedures: readonly string[], upstreamNames: () => Readon
     upstreams: new UpstreamCounts(upstreamNames),
     invalidValues: 0,
     epochChanges: 0,
+    propagation: new BucketCounts(PROPAGATION_BUCKETS),
+    followers: 0,
+    snapshots: new Tally(SNAPSHOT_RESULTS),
+    snapshotBytes: 0,
+    snapshotSeconds: 0,
     connectionsDropped: new Tally(DROP_REASONS),
     fetches: new FetchCounts(),
     rpcs: new RpcCounts(procedures),
@@ -182,6 +213,11 @@ function publishCounts(registry: Registry, counts: Counts): void {
   publishCounter(registry, METRICS.connectionsDropped, () =>
     counts.connectionsDropped.samples((reason) => ({ reason })),
   );
+  publishHistogram(registry, METRICS.propagationSeconds, () => [{ counts: counts.propagation, labels: {} }]);
+  publishCounter(registry, METRICS.snapshotWrites, () => counts.snapshots.samples((result) => ({ result })));
+  publishGauge(registry, METRICS.snapshotBytes, () => [sample(counts.snapshotBytes)]);
+  publishGauge(registry, METRICS.snapshotSeconds, () => [sample(counts.snapshotSeconds)]);
+  publishGauge(registry, METRICS.watchFollowers, () => [sample(counts.followers)]);
   publishCounter(registry, METRICS.epochChanges, () => [sample(counts.epochChanges)]);
   publishCounter(registry, METRICS.descriptorReloads, () =>
     descriptorReloads.samples((result) => ({ result })),
@@ -201,6 +237,11 @@ function publishGauges(registry: Registry, read: () => Gauges): void {
   publishGauge(registry, METRICS.healthStatus, () => oneOf("status", HEALTH_STATUSES, read().healthStatus));
   publishGauge(registry, METRICS.pollerLastSuccess, () => [sample((read().killsReadAtWallMs ?? 0) / 1_000)]);
   publishGauge(registry, METRICS.stateAge, () => [sample((read().stateAgeMs ?? Infinity) / 1_000)]);
+  publishGauge(registry, METRICS.stateRevision, () => ifKnown(read().stateRevision));
+  publishGauge(registry, METRICS.feedConnected, () => {
+    const { feedConnected } = read();
+    return ifKnown(feedConnected === undefined ? undefined : Number(feedConnected));
+  });
   publishGauge(registry, METRICS.breakerState, () => oneOf("state", BREAKER_STATES, read().breakerState));
   publishUpstreamGauges(registry, () => read().upstreams);
 }
@@ -214,5 +255,11 @@ const NOTHING_KNOWN: Gauges = {
   killsReadAtWallMs: undefined,
   stateAgeMs: undefined,
   breakerState: "closed",
+  stateRevision: undefined,
+  feedConnected: undefined,
   upstreams: [],
 };
+
+function ifKnown(value: number | undefined): readonly Sample[] {
+  return value === undefined ? [] : [sample(value)];
+}

@@ -176,6 +176,8 @@ function observed(upstreams: () => readonly UpstreamGauges[]): Gauges {
     killsReadAtWallMs: undefined,
     stateAgeMs: undefined,
     breakerState: "closed",
+    feedConnected: true,
+    stateRevision: 7,
     get upstreams() {
       return upstreams();
     },

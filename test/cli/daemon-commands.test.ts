@@ -184,6 +184,30 @@ test("evaluate asks the daemon for all flags at once, and prints value and sourc
   expect(asked[1]).toEqual(["POST", path, "application/json", { flagIds: [], entityId: "" }]);
 });
 
+test("evaluate asks for a version, and says that the daemon has not reached it", async () => {
+  const asked: unknown[] = [];
+  const message = "Cannot answer at version e:8 or later: this daemon is at e:7";
+  const address = await answer((request, response) => {
+    asked.push(request.headers["pbflags-min-version"]);
+    return reply(400, { code: "failed_precondition", message })(request, response);
+  });
+  const argv = ["evaluate", "a/1", "--address", address];
+  expect(await runCli([...argv, "--min-version", "e:8"])).toEqual({
+    exitCode: 1,
+    stdout: "",
+    stderr: `error: Cannot evaluate: failed_precondition: ${message}\n`,
+  });
+  await runCli(argv);
+  for (const text of ["", "8", "e:", "two words:8", "e:8\n"]) {
+    expect(await runCli([...argv, "--min-version", text])).toEqual({
+      exitCode: 2,
+      stdout: "",
+      stderr: `error: --min-version: expected epoch:revision as writes print it, got ${JSON.stringify(text)}\n`,
+    });
+  }
+  expect(asked).toEqual(["e:8", undefined]);
+});
+
 test.each<[number, unknown, number, string]>([
   [
     400,

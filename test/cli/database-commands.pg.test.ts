@@ -284,6 +284,39 @@ test("overrides are set, listed and removed", async () => {
   });
 });
 
+test("writes print an object with the version that has them, if asked", async () => {
+  const flag = "notifications/2";
+  const json = async (...argv: readonly string[]): Promise<unknown> => {
+    const { exitCode, stdout } = await runCli([...argv, "--json"], {
+      env: { PBFLAGS_DATABASE: database.url },
+    });
+    expect(exitCode).toBe(0);
+    return JSON.parse(stdout);
+  };
+  const now = async () => (await query("SELECT feature_flags.version()"))[0];
+  expect(await json("set", flag, "weekly")).toEqual({ flag, state: "ENABLED", ...(await now()) });
+  expect(await json("kill", flag)).toEqual({ flag, state: "KILLED", ...(await now()) });
+  expect(await json("revive", flag)).toEqual({ flag, state: "ENABLED", ...(await now()) });
+  const entity = "user-42";
+  expect(await json("override", "set", flag, entity, "never")).toEqual({
+    flag,
+    entity,
+    state: "ENABLED",
+    ...(await now()),
+  });
+  expect(await json("override", "remove", flag, entity)).toEqual({
+    flag,
+    entity,
+    removed: true,
+    ...(await now()),
+  });
+  const none = await cli("override", "remove", flag, entity, "--json");
+  expect({ exitCode: none.exitCode, answer: JSON.parse(none.stdout) }).toEqual({
+    exitCode: 1,
+    answer: { flag, entity, removed: false, ...(await now()) },
+  });
+});
+
 test.each<[string, readonly string[], number, RegExp]>([
   [
     "an unknown flag",

@@ -117,6 +117,7 @@ test("docs/cli.md has a section for every command, with an example", () => {
     "sql",
     "sync",
     "upstreams",
+    "watch",
   ]);
   for (const [i, section] of sections.entries()) expect(section).toContain(`pbflagd ${titles[i]}`);
 });

@@ -37,6 +37,7 @@ test("there is every command that the design names for this version", () => {
     "sql",
     "sync",
     "upstreams",
+    "watch",
   ]);
 });
 

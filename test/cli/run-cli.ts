@@ -10,6 +10,8 @@ export interface CliOptions {
   readonly clock?: Clock;
   readonly serve?: Io["serve"];
   readonly dev?: Io["dev"];
+  /** Aborts at Ctrl-C. */
+  readonly interrupted?: AbortSignal;
   /** Gets the standard output and the standard error in the order in which they are written. */
   readonly onOutput?: (text: string) => void;
 }
@@ -49,6 +51,7 @@ export function createIo(options: CliOptions = {}): Io {
     clock = systemClock,
     serve = unexpected,
     dev = unexpected,
+    interrupted,
   } = options;
   return {
     stdout: () => {},
@@ -62,6 +65,7 @@ export function createIo(options: CliOptions = {}): Io {
     clock,
     serve,
     dev,
+    interrupted: () => interrupted ?? new AbortController().signal,
   };
 }
 

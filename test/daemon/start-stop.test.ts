@@ -37,10 +37,12 @@ test("SIGTERM and SIGINT end it with exit code 0 and log lines that are one JSON
     await using daemon = await start();
     await daemon.whenReady();
     await daemon.evaluate("shop/1");
+    await eventually(() => daemon.log.some(({ event }) => event === "feed_connected"));
     daemon.kill(signal);
     expect(await daemon.exited).toEqual({ code: 0, signal: null });
     expect(daemon.log.map(({ event }) => event).toSorted()).toEqual([
       "descriptors_loaded",
+      "feed_connected",
       "kill_set_changed",
       "serving",
       "stopping",

@@ -71,6 +71,7 @@ async function play(story: readonly Move[], { stepping }: { readonly stepping: b
       onKillSet: ({ flagIds }) => note(`killed ${[...flagIds].join()}`),
       onEpochChange: () => note("epoch"),
       onInvalidValue: () => note("invalid"),
+      onPropagation: () => {},
     },
     traceStoreCall: (_, run) => run(),
   });
@@ -127,7 +128,15 @@ test("a whole daemon does nothing when the wall clock jumps, and goes on in its 
   const clock = new FakeClock();
   const lines: string[] = [];
   const { config } = await loadConfig(
-    { args: toRecord(serveArgs(database.url, scene)), env: {}, terminal: false },
+    {
+      // Nobody tells of changes: here only time brings them.
+      args: {
+        ...toRecord(serveArgs(database.url, scene)),
+        "--database-listen": "postgres://127.0.0.1:1/none",
+      },
+      env: {},
+      terminal: false,
+    },
     "serve",
   );
   const daemon = await openDaemon(
@@ -154,7 +163,10 @@ test("a whole daemon does nothing when the wall clock jumps, and goes on in its 
   const url = daemon.address.kind === "tcp" ? `http://127.0.0.1:${daemon.address.port}` : "";
   await eventually(() => daemon.namespace.ready);
   expect(await evaluation(url)).toMatchObject({ source: "EVALUATION_SOURCE_GLOBAL" });
-  await eventually(async () => (await checks(url)).every(({ healthy }) => healthy === true));
+  await eventually(async () =>
+    (await checks(url)).some(({ name, healthy }) => name === "database" && healthy),
+  );
+  await eventually(() => lines.some((line) => line.includes("feed_broken")));
   const before = await standing(url);
   const linesBefore = lines.length;
 
@@ -198,8 +210,13 @@ async function standing(url: string) {
   return { fetches, age: Number(age) };
 }
 
-async function checks(url: string): Promise<readonly { readonly healthy: boolean | null }[]> {
-  return ((await (await fetch(`${url}/readyz`)).json()) as { checks: { healthy: boolean | null }[] }).checks;
+interface Check {
+  readonly name: string;
+  readonly healthy: boolean | null;
+}
+
+async function checks(url: string): Promise<readonly Check[]> {
+  return ((await (await fetch(`${url}/readyz`)).json()) as { readonly checks: readonly Check[] }).checks;
 }
 
 async function evaluation(url: string) {

@@ -171,7 +171,7 @@ test(`${RELOADS} reloads of a changing pool fail no call, and leave no socket, t
     events: { ...reportPool({ metrics, logger }), onUsable() {}, onDescriptorHash() {} },
   });
   const [first] = served;
-  if (first !== undefined) observe(metrics, { namespace: first.namespace, pool, clock });
+  if (first !== undefined) observe(metrics, { namespace: first.namespace, pool, feed: undefined, clock });
   const asking = keepAsking(pool);
   const kinds = { added: 0, updated: 0, removed: 0, unchanged: 0 };
   for (let reload = 1; reload <= RELOADS; reload += 1) {

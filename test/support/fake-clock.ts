@@ -42,6 +42,14 @@ export class FakeClock implements Clock {
     });
   }
 
+  after(ms: number, callback: () => void): () => void {
+    const sleeper = { wakeAt: this.#now + ms, wake: callback };
+    this.#sleepers.push(sleeper);
+    return () => {
+      this.#sleepers = this.#sleepers.filter((other) => other !== sleeper);
+    };
+  }
+
   /** Moves time on, wakes whoever slept that long, and lets them run. */
   async advance(ms: number): Promise<void> {
     const until = this.#now + ms;

@@ -11,7 +11,7 @@ import type { Version } from "../../src/evaluation/version.ts";
 import { GetStatusResponseSchema, StateService } from "../../src/gen/pbflagd/v1/state_pb.ts";
 import { EvaluatorStatus, HealthResponseSchema } from "../../src/gen/pbflags/v1/evaluator_pb.ts";
 import type { Deadline } from "../../src/upstream/transport/deadline.ts";
-import type { Transport, UnaryMethod } from "../../src/upstream/transport/transport.ts";
+import type { StreamMethod, Transport, UnaryMethod } from "../../src/upstream/transport/transport.ts";
 import { UpstreamError } from "../../src/upstream/upstream-error.ts";
 import type { PoolSettings, UpstreamSettings } from "../../src/upstream/upstream-settings.ts";
 
@@ -34,6 +34,12 @@ export class FakeUpstream {
   checks = 0;
   /** Other calls it was asked. */
   calls = 0;
+  /** Streams that are open. */
+  readonly streams = new Set<FakeStream>();
+  /** Also those that were refused. */
+  streamsEver = 0;
+  /** An older pbflagd. */
+  hasStreams = true;
 
   connect(target: string): Transport {
     this.open += 1;
@@ -43,6 +49,7 @@ export class FakeUpstream {
     return {
       target,
       call: (method, request, deadline) => this.#answer(target, method, request, deadline, closed.signal),
+      stream: (method, request, signal) => this.#stream(target, method, request, signal, closed.signal),
       [Symbol.asyncDispose]: async () => {
         if (closed.signal.aborted) return;
         this.open -= 1;
@@ -71,6 +78,31 @@ export class FakeUpstream {
     return fromBinary(method.output, this.#bytesOf(method.name));
   }
 
+  async *#stream<I extends DescMessage, O extends DescMessage>(
+    target: string,
+    method: StreamMethod<I, O>,
+    request: MessageInitShape<I>,
+    signal: AbortSignal,
+    closed: AbortSignal,
+  ): AsyncGenerator<MessageShape<O>> {
+    signal.throwIfAborted();
+    this.streamsEver += 1;
+    if (this.behaviour === "fails") throw new UpstreamError("connection", `Cannot reach ${target}: refused`);
+    if (!this.hasStreams || this.kind === "pbflags")
+      throw new UpstreamError("unimplemented", `${target} answered unimplemented`, { answered: true });
+    const stream = new FakeStream(request);
+    this.streams.add(stream);
+    try {
+      for (;;) {
+        const message = await Promise.race([stream.next(), whenAborted(signal), whenAborted(closed)]);
+        if (message === undefined) return;
+        yield create(method.output, message as never);
+      }
+    } finally {
+      this.streams.delete(stream);
+    }
+  }
+
   #bytesOf(method: string): Uint8Array {
     const { status, version, descriptorHash } = this;
     if (method === "Health") return toBinary(HealthResponseSchema, create(HealthResponseSchema, { status }));
@@ -81,6 +113,48 @@ export class FakeUpstream {
       GetStatusResponseSchema,
       create(GetStatusResponseSchema, { status, descriptorHash, ...known }),
     );
+  }
+}
+
+type Said = { readonly message: unknown } | { readonly error: Error };
+
+/** A stream that is open, and says what the test says. */
+export class FakeStream {
+  readonly request: unknown;
+  readonly #said: Said[] = [];
+  #heard: (() => void) | undefined;
+
+  constructor(request: unknown) {
+    this.request = request;
+  }
+
+  say(message: object): void {
+    this.#add({ message });
+  }
+
+  end(): void {
+    this.#add({ message: undefined });
+  }
+
+  fail(error: Error): void {
+    this.#add({ error });
+  }
+
+  /** Undefined: it has ended. */
+  async next(): Promise<unknown> {
+    if (this.#said.length === 0) {
+      await new Promise<void>((resolve) => {
+        this.#heard = resolve;
+      });
+    }
+    const said = this.#said.shift();
+    if (said !== undefined && "error" in said) throw said.error;
+    return said?.message;
+  }
+
+  #add(said: Said): void {
+    this.#said.push(said);
+    this.#heard?.();
   }
 }
 

@@ -151,6 +151,7 @@ export class MemoryStore implements FlagStore {
       ),
       overrides: this.#killedOverrides(commit),
       changes: forgetsChanges ? { kind: "unknown" } : this.#changes(since, commit),
+      committedAgoMs: undefined,
     }));
   }
 

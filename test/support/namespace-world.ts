@@ -116,6 +116,7 @@ export class World implements AsyncDisposable {
         onKillSet: (next, previous) => this.#noteKillSet(next, previous),
         onEpochChange: () => {},
         onInvalidValue: () => {},
+        onPropagation: () => {},
       },
       traceStoreCall: (_, run) => run(),
     });

@@ -1,4 +1,3 @@
-import type { DescService, MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { StateService } from "../../src/gen/pbflagd/v1/state_pb.ts";
@@ -50,8 +49,3 @@ export function startAt(port: number, args: readonly string[]): Promise<TestDaem
 export function stateClient({ url }: Pick<TestDaemon, "url">): Client<typeof StateService> {
   return createClient(StateService, createConnectTransport({ baseUrl: url, httpVersion: "1.1" }));
 }
-
-/** What a service answers, by the name of the method. */
-export type Answers<S extends DescService> = {
-  readonly [N in keyof S["method"]]?: MessageInitShape<S["method"][N]["output"]>;
-};

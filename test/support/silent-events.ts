@@ -10,4 +10,5 @@ export const silentEvents: NamespaceEvents = {
   onKillSet: () => {},
   onEpochChange: () => {},
   onInvalidValue: () => {},
+  onPropagation: () => {},
 };

@@ -101,6 +101,32 @@ test("drop loses everything while connections stay open; what was torn is reset 
   await eventually(() => quiet.heard() === "AD");
 });
 
+test("dropWhere loses only what goes over connections on which certain words were said", async () => {
+  await using echo = await openEcho();
+  await using proxy = await openTcpProxy(echo.port);
+  using torn = openTalk(proxy.port);
+  using other = openTalk(proxy.port);
+  torn.say("please watch this");
+  other.say("a");
+  await eventually(() => torn.heard() === "PLEASE WATCH THIS" && other.heard() === "A");
+  proxy.dropWhere("watch");
+  torn.say("b");
+  using late = openTalk(proxy.port);
+  late.say("watch");
+  other.say("c");
+  await eventually(() => other.heard() === "AC");
+  expect([torn.heard(), late.heard(), torn.ended(), late.ended()]).toEqual([
+    "PLEASE WATCH THIS",
+    "",
+    undefined,
+    undefined,
+  ]);
+  proxy.restore();
+  await eventually(() => torn.ended() === "ECONNRESET" && late.ended() === "ECONNRESET");
+  other.say("d");
+  await eventually(() => other.heard() === "ACD");
+});
+
 test("slow holds everything up and keeps its order", async () => {
   await using echo = await openEcho();
   await using proxy = await openTcpProxy(echo.port);

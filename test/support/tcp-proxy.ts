@@ -9,6 +9,8 @@ export interface TcpProxy extends AsyncDisposable {
   readonly connectionCount: number;
   /** Resets every connection, and every new one. */
   cut(): void;
+  /** As `drop`, but only what goes over connections on which a client has said `words`, before or after. */
+  dropWhere(words: string): void;
   /** Loses what either side sends, and how it ends; new connections are accepted and hear nothing. */
   drop(): void;
   /** Holds everything up, each way, by so many milliseconds. */
@@ -21,6 +23,7 @@ export interface TcpProxy extends AsyncDisposable {
 
 type Mode =
   | { readonly kind: "pass" | "cut" | "drop" | "garble" }
+  | { readonly kind: "drop where"; readonly words: string }
   | { readonly kind: "slow"; readonly delayMs: number };
 
 /** Listens on a free loopback port and passes everything on. */
@@ -64,6 +67,9 @@ export async function openTcpProxy(
     drop() {
       mode = { kind: "drop" };
     },
+    dropWhere(words) {
+      mode = { kind: "drop where", words };
+    },
     slow(ms) {
       mode = { kind: "slow", delayMs: ms };
     },
@@ -84,6 +90,9 @@ export async function openTcpProxy(
   };
 }
 
+/** Words are not looked for across the edges of these. */
+const CHUNKS_REMEMBERED_MAX = 16;
+
 /** A client's connection and ours to the server. */
 class Link {
   /** Something was lost or falsified on the way. */
@@ -91,11 +100,14 @@ class Link {
   readonly client: Socket;
   readonly #upstream: Socket;
   readonly #mode: () => Mode;
+  /** By the client, each a chunk. */
+  readonly #said: string[] = [];
 
   constructor(client: Socket, upstream: Socket, mode: () => Mode) {
     this.client = client;
     this.#upstream = upstream;
     this.#mode = mode;
+    client.on("data", (bytes) => this.#remember(bytes));
     this.#pass(client, upstream, (bytes) => bytes);
     this.#pass(upstream, client, (bytes) => (mode().kind === "garble" ? garbage(bytes) : bytes));
   }
@@ -103,6 +115,11 @@ class Link {
   reset(): void {
     this.client.resetAndDestroy();
     this.#upstream.resetAndDestroy();
+  }
+
+  #remember(bytes: Buffer): void {
+    this.#said.push(bytes.toString("latin1"));
+    if (this.#said.length > CHUNKS_REMEMBERED_MAX) this.#said.shift();
   }
 
   #pass(from: Socket, to: Socket, change: (bytes: Buffer) => Buffer): void {
@@ -116,8 +133,11 @@ class Link {
 
   #deliver(send: () => void): void {
     const mode = this.#mode();
-    if (mode.kind === "garble" || mode.kind === "drop") this.isBroken = true;
-    if (mode.kind === "drop") return;
+    const isLost =
+      mode.kind === "drop" ||
+      (mode.kind === "drop where" && this.#said.some((chunk) => chunk.includes(mode.words)));
+    if (mode.kind === "garble" || isLost) this.isBroken = true;
+    if (isLost) return;
     if (mode.kind === "slow") setTimeout(send, mode.delayMs);
     else send();
   }

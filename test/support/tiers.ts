@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import {
   create,
   type DescMessage,
@@ -8,11 +9,21 @@ import {
 } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import type { Evaluation } from "../../src/evaluation/precedence.ts";
+import type { Version } from "../../src/evaluation/version.ts";
 import type { FlagTable } from "../../src/flags/definition.ts";
 import { StateService } from "../../src/gen/pbflagd/v1/state_pb.ts";
+import type { WatchResponse } from "../../src/gen/pbflagd/v1/watch_pb.ts";
+import type { ChangeFeed } from "../../src/kills/change-feed.ts";
+import { decodeSnapshot } from "../../src/kills/snapshot/decode-snapshot.ts";
+import { encodeSnapshot } from "../../src/kills/snapshot/encode-snapshot.ts";
+import type { SnapshotContent } from "../../src/kills/snapshot/snapshot-content.ts";
+import { openUpstreamFeed } from "../../src/kills/upstream-feed.ts";
 import { type Namespace, type NamespaceOptions, openNamespace } from "../../src/namespaces/namespace.ts";
 import { nameOf } from "../../src/server/rpc/codes.ts";
 import { createStateService } from "../../src/server/state-service.ts";
+import { Followers } from "../../src/server/watch/followers.ts";
+import { WatchEvents } from "../../src/server/watch/watch-events.ts";
+import { createWatchService } from "../../src/server/watch/watch-service.ts";
 import type { FlagStore } from "../../src/store/flag-store.ts";
 import { StoreError } from "../../src/store/flag-store.ts";
 import { openUpstreamStore } from "../../src/store/upstream-store.ts";
@@ -20,7 +31,9 @@ import { Latest } from "../../src/system/latest.ts";
 import { openUpstreamPool } from "../../src/upstream/pool/pool.ts";
 import type { UpstreamPool } from "../../src/upstream/pool/upstream-pool.ts";
 import type { Deadline } from "../../src/upstream/transport/deadline.ts";
-import type { Transport, UnaryMethod } from "../../src/upstream/transport/transport.ts";
+import { ANSWER_BYTES_MAX, tooLong } from "../../src/upstream/transport/inflate.ts";
+import { linkSignals } from "../../src/upstream/transport/linked-signal.ts";
+import type { StreamMethod, Transport, UnaryMethod } from "../../src/upstream/transport/transport.ts";
 import { UpstreamError } from "../../src/upstream/upstream-error.ts";
 import type { PoolSettings } from "../../src/upstream/upstream-settings.ts";
 import type { FakeClock } from "./fake-clock.ts";
@@ -39,6 +52,10 @@ export interface TierOptions {
   >;
   /** Told of every change of the kill set's version. */
   readonly onKillSet?: NamespaceOptions["events"]["onKillSet"];
+  /** Over other tiers: also follows one of them. */
+  readonly follows?: boolean;
+  /** What `keep` has given, of a tier that was here before. */
+  readonly kept?: Uint8Array | undefined;
 }
 
 /** What a tier reads from. */
@@ -66,10 +83,18 @@ export class Link {
   }
 
   connect(target: string): Transport {
+    const closed = new AbortController();
+    // One for each call under way.
+    setMaxListeners(0, closed.signal);
     return {
       target,
-      call: (method, request, deadline) => this.#call(target, method, request, deadline),
-      [Symbol.asyncDispose]: async () => {},
+      call: async (method, request, deadline) => {
+        using linked = linkSignals(deadline.signal, closed.signal);
+        return await this.#call(target, method, request, { ...deadline, signal: linked.signal });
+      },
+      stream: (method, request, signal) => this.#stream(target, method, request, signal),
+      [Symbol.asyncDispose]: async () =>
+        closed.abort(new UpstreamError("connection", `Cannot reach ${target}: closed`)),
     };
   }
 
@@ -87,11 +112,32 @@ export class Link {
     try {
       const answer = await Promise.race([this.to.answer(method.name, sent, signal), whenAborted(signal)]);
       if (this.cut) await whenAborted(signal);
-      return fromBinary(method.output, toBinary(method.output, create(method.output, answer as never)));
+      const bytes = toBinary(method.output, create(method.output, answer as never));
+      if (bytes.length > ANSWER_BYTES_MAX) throw tooLong(target);
+      return fromBinary(method.output, bytes);
     } catch (error) {
       if (!(error instanceof ConnectError)) throw error;
       const code = nameOf(error.code);
       throw new UpstreamError(code, `${target} answered ${code}: ${error.rawMessage}`, { answered: true });
+    }
+  }
+
+  /** A message that sets out while the way is cut is lost, and nothing comes after it. */
+  async *#stream<I extends DescMessage, O extends DescMessage>(
+    target: string,
+    method: StreamMethod<I, O>,
+    request: MessageInitShape<I>,
+    signal: AbortSignal,
+  ): AsyncGenerator<MessageShape<O>> {
+    signal.throwIfAborted();
+    if (this.cut) await whenAborted(signal);
+    const { to } = this;
+    if (to === undefined) throw new UpstreamError("connection", `Cannot reach ${target}: refused`);
+    using linked = linkSignals(signal, to.stopping);
+    const sent = fromBinary(method.input, toBinary(method.input, create(method.input, request)));
+    for await (const message of to.watch(sent, linked.signal)) {
+      if (this.cut) await whenAborted(signal);
+      yield fromBinary(method.output, toBinary(method.output, message as never));
     }
   }
 }
@@ -102,9 +148,17 @@ export class Tier implements AsyncDisposable {
   readonly pool: UpstreamPool | undefined;
   /** Only for a tier over a store: whether it can be reached from here. */
   storeAway = false;
+  /** Only for a tier over a store: it reads a replica that has not seen so many commits. */
+  commitsBehind = 0;
+  readonly #stop = new AbortController();
+  readonly #feed: ChangeFeed | undefined;
   readonly #service: Readonly<Record<string, (request: unknown, context: unknown) => unknown>>;
+  readonly #watch: (request: unknown, context: unknown) => AsyncIterable<WatchResponse>;
 
-  constructor({ clock, table, random = () => 0.5, ttls = {}, onKillSet }: TierOptions, source: Source) {
+  constructor(options: TierOptions, source: Source) {
+    const { clock, table, random = () => 0.5, ttls = {}, onKillSet, follows = false, kept } = options;
+    // One for each follower.
+    setMaxListeners(0, this.#stop.signal);
     const pool =
       source.kind === "store"
         ? undefined
@@ -125,8 +179,9 @@ export class Tier implements AsyncDisposable {
       negativeTtlMs: 5_000,
       overrideEntriesMax: 10_000,
       jitter: 0.2,
-      returnSpreadMs: source.kind === "store" ? 0 : 3_000,
+      ...(source.kind === "store" ? {} : { returnSpreadMs: 3_000, probeFirstMs: 2_000, noticeRestMs: 20 }),
       ...ttls,
+      ...(kept === undefined ? {} : { snapshot: decodeKept(kept) }),
       events: { ...silentEvents, ...(onKillSet === undefined ? {} : { onKillSet }) },
       traceStoreCall: (_, run) => run(),
     });
@@ -136,6 +191,45 @@ export class Tier implements AsyncDisposable {
       version: "test",
       clock,
     }) as never;
+    this.#watch = createWatchService({
+      events: new WatchEvents(this.namespace, clock),
+      followers: new Followers({ namespace: this.namespace, onCount: () => {} }),
+      clock,
+      stopping: this.#stop.signal,
+    }).watch as never;
+    if (!follows || pool === undefined) return;
+    this.#feed = openUpstreamFeed({
+      pool,
+      onNotice: ({ version }) => this.notice(version),
+      onResync: () => this.notice(undefined),
+      onStateChange: ({ kind }) => {
+        if (kind === "broken") this.notice(undefined);
+      },
+      clock,
+      random,
+    });
+  }
+
+  /** Ends its streams. */
+  get stopping(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  watch(request: unknown, signal: AbortSignal): AsyncIterable<WatchResponse> {
+    return this.#watch(request, { signal });
+  }
+
+  /** It is told that the store has changed. */
+  notice(version: Version | undefined): void {
+    this.namespace.changeNoticed(version);
+  }
+
+  /** What it knows, as its file would hold it; undefined while that is nothing. */
+  keep(): Uint8Array | undefined {
+    const remembered = this.namespace.remember();
+    return remembered === undefined
+      ? undefined
+      : Buffer.concat([...encodeSnapshot({ store: "", ...remembered })]);
   }
 
   async answer(method: string, request: unknown, signal: AbortSignal): Promise<unknown> {
@@ -151,12 +245,22 @@ export class Tier implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#feed?.[Symbol.asyncDispose]();
     await this.namespace[Symbol.asyncDispose]();
   }
 
   #reach(store: MemoryStore): FlagStore {
-    const reached = <T>(read: () => Promise<T>): Promise<T> =>
-      this.storeAway ? Promise.reject(new StoreError("Cannot reach store: it is away")) : read();
+    const reached = <T>(read: () => Promise<T>): Promise<T> => {
+      if (this.storeAway) return Promise.reject(new StoreError("Cannot reach store: it is away"));
+      if (this.commitsBehind === 0) return read();
+      // The store asks for its plan as soon as it is called: others have theirs.
+      const { plan } = store;
+      store.plan = () => ({ commitsBehind: this.commitsBehind });
+      const answer = read();
+      store.plan = plan;
+      return answer;
+    };
     return {
       flagStates: (flagIds) => reached(() => store.flagStates(flagIds)),
       overrides: (entityIds) => reached(() => store.overrides(entityIds)),
@@ -194,6 +298,17 @@ function openPool(
       onDescriptorHash: () => {},
     },
   });
+}
+
+/** What `Tier.keep` has given. */
+export function decodeKept(kept: Uint8Array): SnapshotContent {
+  const reading = decodeSnapshot(kept);
+  for (;;) {
+    const { done, value } = reading.next();
+    if (done !== true) continue;
+    if (value.kind === "unusable") throw new Error(value.reason);
+    return value.content;
+  }
 }
 
 function whenAborted(signal: AbortSignal): Promise<never> {

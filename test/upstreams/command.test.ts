@@ -117,10 +117,15 @@ test("/readyz has a check for each upstream, and says of the one that is down wh
   expect(Object.keys(last).toSorted()).toEqual([
     "configuration",
     "descriptors",
+    "feed",
+    "state",
     "upstream:away",
     "upstream:here",
   ]);
-  expect(last["upstream:here"]).toMatchObject({ healthy: true, message: "pbflagd, serving, score 3" });
+  expect(last["upstream:here"]).toMatchObject({
+    healthy: true,
+    message: expect.stringMatching(/^up, pbflagd, serving, score 3, breaker closed/),
+  });
   expect(last["upstream:away"]?.message).toContain(`http://127.0.0.1:${way.port}`);
 });
 

@@ -1,6 +1,7 @@
 import { systemClock } from "../../src/system/clock.ts";
 import { openExecTransport } from "../../src/upstream/exec/exec-transport.ts";
 import { upstreamSettings } from "../support/fake-upstream.ts";
+import { noStream } from "../support/no-stream.ts";
 
 /** What exec-owner.ts is told as its only argument, as JSON. */
 export interface ExecOwnerOrders {
@@ -15,6 +16,7 @@ openExecTransport({
   connect: ({ url }) => ({
     target: url,
     call: () => Promise.reject(new Error("Cannot call: nobody is to")),
+    stream: noStream,
     [Symbol.asyncDispose]: async () => {},
   }),
   folder,

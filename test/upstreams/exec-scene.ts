@@ -13,6 +13,7 @@ import type { ExecSettings } from "../../src/upstream/upstream-settings.ts";
 import { eventually } from "../support/eventually.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { upstreamSettings } from "../support/fake-upstream.ts";
+import { noStream } from "../support/no-stream.ts";
 
 const { health } = FlagEvaluatorService.method;
 const NO_FIELDS: MessageInitShape<typeof HealthRequestSchema> = {};
@@ -110,6 +111,7 @@ export class ExecScene implements AsyncDisposable {
         if (!this.connected.includes(url)) throw new UpstreamError("connection", "closed");
         return create(method.output);
       },
+      stream: noStream,
       [Symbol.asyncDispose]: async () => {
         this.connected.splice(this.connected.indexOf(url), 1);
       },

@@ -141,6 +141,7 @@ describe("server reflection", () => {
           { name: "grpc.reflection.v1alpha.ServerReflection" },
           { name: "pbflagd.v1.StateService" },
           { name: "pbflagd.v1.UpstreamService" },
+          { name: "pbflagd.v1.WatchService" },
           { name: "pbflags.v1.FlagEvaluatorService" },
         ],
       },

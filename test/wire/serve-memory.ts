@@ -46,11 +46,9 @@ export interface ServeOptions {
   readonly upstreams?: ListedPool;
 }
 
-/** A server as the daemon composes it, over a real namespace whose store is in memory. */
-export interface Served extends AsyncDisposable {
+/** A server as the daemon composes it. Disposing of it leaves the namespace open. */
+export interface ServedNamespace extends AsyncDisposable {
   readonly port: number;
-  readonly store: MemoryStore;
-  readonly namespace: Namespace;
   readonly server: HttpServer;
   readonly rpcs: readonly Rpc[];
   readonly drops: readonly DropReason[];
@@ -59,16 +57,40 @@ export interface Served extends AsyncDisposable {
   readonly stop: () => void;
 }
 
+/** The same over a real namespace whose store is in memory, which goes with it. */
+export interface Served extends ServedNamespace {
+  readonly store: MemoryStore;
+  readonly namespace: Namespace;
+}
+
 /**
  * Flags: `notifications/1` (alias `notifications.email`) is "weekly", "never" for user-1 · `notifications/2` is a
  * bool without a row, default true · `notifications/3` is killed, default 5 · `checkout/1` has no default, no row.
  */
 export async function serveMemory(options: ServeOptions = {}): Promise<Served> {
-  const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const clock = options.clock ?? systemClock;
   const store = fillStore(new MemoryStore());
   store.away = options.storeAway ?? false;
-  const namespace = openMemoryNamespace(store, clock);
+  const namespace = openMemoryNamespace(store, options.clock ?? systemClock);
+  const served = await serveNamespace(options.wrap?.(namespace) ?? namespace, options);
+  if (!store.away) await namespace.whenReady(AbortSignal.timeout(10_000));
+  return {
+    ...served,
+    store,
+    namespace,
+    async [Symbol.asyncDispose]() {
+      await served[Symbol.asyncDispose]();
+      await namespace[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Serves a namespace that a test has opened. */
+export async function serveNamespace(
+  namespace: Namespace,
+  options: Omit<ServeOptions, "storeAway" | "wrap"> = {},
+): Promise<ServedNamespace> {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const clock = options.clock ?? systemClock;
   const rpcs: Rpc[] = [];
   const drops: DropReason[] = [];
   const internalErrors: { error: unknown; where: string }[] = [];
@@ -79,7 +101,7 @@ export async function serveMemory(options: ServeOptions = {}): Promise<Served> {
     drainTimeoutMs: options.drainTimeoutMs ?? 10_000,
     clock,
     handle: createRoutes({
-      namespace: options.wrap?.(namespace) ?? namespace,
+      namespace,
       upstreams: options.upstreams,
       version: "test",
       limits: { ...limits, fetchTimeoutMs: 500 },
@@ -93,11 +115,8 @@ export async function serveMemory(options: ServeOptions = {}): Promise<Served> {
     }),
     onDrop: (reason) => drops.push(reason),
   });
-  if (!store.away) await namespace.whenReady(AbortSignal.timeout(10_000));
   return {
     port: server.address.kind === "tcp" ? server.address.port : 0,
-    store,
-    namespace,
     server,
     rpcs,
     drops,
@@ -106,7 +125,6 @@ export async function serveMemory(options: ServeOptions = {}): Promise<Served> {
     async [Symbol.asyncDispose]() {
       stopping.abort();
       await server[Symbol.asyncDispose]();
-      await namespace[Symbol.asyncDispose]();
     },
   };
 }

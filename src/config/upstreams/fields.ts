@@ -1,3 +1,4 @@
+import { isReservedHeader } from "../../upstream/transport/auth-headers.ts";
 import {
   choice,
   count,
@@ -54,11 +55,14 @@ const headerText = matching(
   /^[\x21-\x7e](?:[\x20-\x7e]{0,4094}[\x21-\x7e])?$/,
   "a text of 1 to 4096 printable ASCII characters",
 );
-/** Ours to set, or those of one connection. */
-const headerName = matching(
-  /^(?!(?:accept-encoding|connect-.*|connection|content-.*|expect|grpc-.*|host|http2-settings|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade)$)[a-z0-9!#$%&'*+.^_`|~-]{1,100}$/i,
+const anyHeaderName = matching(
+  /^[a-z0-9!#$%&'*+.^_`|~-]{1,100}$/i,
   "the name of a header that pbflagd does not set itself",
 );
+const headerName: Kind<string> = {
+  ...anyHeaderName,
+  parse: (given) => (isReservedHeader(given.toLowerCase()) ? undefined : anyHeaderName.parse(given)),
+};
 const variableName = matching(
   /^(?!PBFLAGD_PLUGIN_)[A-Za-z_][A-Za-z0-9_]{0,99}$/,
   "the name of a variable that pbflagd does not set itself",

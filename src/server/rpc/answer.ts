@@ -2,6 +2,7 @@ import type { OutgoingHttpHeaders } from "node:http";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import type { HttpResponse } from "../listener/exchange.ts";
 import { bytesOf } from "./chunks.ts";
+import { PieceWriter, type PieceWriterOptions } from "./piece-writer.ts";
 
 /** Sends an answer that is complete, in one go. */
 export async function sendWhole(answer: UniversalServerResponse, response: HttpResponse): Promise<void> {
@@ -12,36 +13,32 @@ export async function sendWhole(answer: UniversalServerResponse, response: HttpR
   else response.end();
 }
 
-/** Sends an answer as its messages come, no faster than the client takes them. Ends when `left` aborts. */
+export interface StreamOptions extends Omit<PieceWriterOptions, "response"> {
+  /** Aborts when the client has left. */
+  readonly left: AbortSignal;
+}
+
+/** Sends an answer as its messages come, no faster than the client takes them. */
 export async function sendStream(
   answer: UniversalServerResponse,
   response: HttpResponse,
-  left: AbortSignal,
+  options: StreamOptions,
 ): Promise<void> {
+  const { left } = options;
+  const writer = new PieceWriter({ ...options, response });
   let begun = false;
   for await (const chunk of answer.body ?? []) {
     if (left.aborted) return;
     // Not before the first message: until then an implementation may still set headers.
     if (!begun) response.writeHead(answer.status, headersOf(answer.header));
     begun = true;
-    if (!response.write(chunk)) await drained(response);
+    const taken = writer.write(chunk);
+    if (taken !== undefined) await taken;
   }
   if (left.aborted) return;
   if (!begun) response.writeHead(answer.status, headersOf(answer.header));
   if (answer.trailer !== undefined) response.addTrailers(trailersOf(answer.trailer));
   response.end();
-}
-
-function drained(response: HttpResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      response.off("drain", done);
-      response.off("close", done);
-      resolve();
-    };
-    response.once("drain", done);
-    response.once("close", done);
-  });
 }
 
 function headersOf(headers: Headers | undefined): OutgoingHttpHeaders {

@@ -33,11 +33,16 @@ export interface RpcHandlerOptions {
   readonly stopping: AbortSignal;
   /** A call that never reached the interceptors. */
   readonly onRefused: (rpc: Rpc) => void;
+  /** A stream was cut because its client took nothing. */
+  readonly onStalled: (procedure: string) => void;
   readonly onInternalError: (error: unknown, procedure: string) => void;
 }
 
 /** gRPC puts this in front of every message. */
 const ENVELOPE_HEADER_BYTES = 5;
+
+/** A client may take as long for a piece of a stream. Then it is cut. */
+export const STALL_TIMEOUT_MS = 10_000;
 
 /**
  * A handler for each procedure's path, for Connect, gRPC and gRPC-web over either version of HTTP.
@@ -95,7 +100,14 @@ async function serve(
     contextValues,
   };
   const answer = await handler(call);
-  if (handler.method.methodKind !== "unary") return sendStream(answer, response, left.signal);
+  if (handler.method.methodKind !== "unary") {
+    return sendStream(answer, response, {
+      left: left.signal,
+      stallTimeoutMs: STALL_TIMEOUT_MS,
+      clock: options.clock,
+      onStalled: () => options.onStalled(procedureOf(handler.method)),
+    });
+  }
 
   if (contextValues.get(reached)) return sendWhole(answer, response);
   const protocol = protocolOf(call.header.get("content-type"));

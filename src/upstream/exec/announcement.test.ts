@@ -4,7 +4,7 @@ import { isAnnouncement, parseAnnouncement } from "./announcement.ts";
 test.each([
   ["connect unix:///run/a.sock", "unix:///run/a.sock"],
   ["grpc unix:///run/a.sock", "grpc+unix:///run/a.sock"],
-  ["connect unix:///run/my 100%#1.sock", "unix:///run/my%20100%25%231.sock"],
+  ["connect unix:///run/my 100%#1.sock", "unix:///run/my 100%#1.sock"],
   ["connect http://127.0.0.1:8080", "http://127.0.0.1:8080"],
   ["connect http://localhost:80/", "http://localhost:80"],
   ["grpc http://[::1]:8080", "grpc://[::1]:8080"],
@@ -26,6 +26,8 @@ test.each([
   ["1 connect http://127.0.0.1:0", "the address must be unix:///path or http://127.0.0.1:port"],
   ["1 connect http://a:b@127.0.0.1:80", "the address must be unix:///path or http://127.0.0.1:port"],
   ["1 connect https://127.0.0.1:80", "the address must be unix:///path or http://127.0.0.1:port"],
+  ["1 connect http://127.0.0.999:80", "the address must be one that can be called"],
+  ["1 connect unix:///run/folder/", "the address must be one that can be called"],
   ["1 connect", "must be a version, a protocol and an address"],
 ])("refuses %j", (said, must) => {
   const line = `pbflagd-plugin ${said}`;

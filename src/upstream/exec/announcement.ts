@@ -1,4 +1,4 @@
-import { pathToFileURL } from "node:url";
+import { parseUpstreamUrl, SOCKET_PATH_BYTES_MAX } from "../transport/parse-upstream-url.ts";
 
 /** What a plug-in speaks on its socket: Connect over HTTP/1.1, or gRPC over HTTP/2 without TLS. */
 export type PluginProtocol = "connect" | "grpc";
@@ -17,9 +17,6 @@ export type Announcement =
 
 /** Of what a plug-in and we say to each other, beside the RPCs. */
 export const PLUGIN_PROTOCOL_VERSION = "1";
-
-/** What the kernel takes as the path of a Unix socket, on every system: Linux would take four bytes more. */
-export const SOCKET_PATH_BYTES_MAX = 103;
 
 const PREFIX = "pbflagd-plugin ";
 /** What a plug-in wrote goes into the log: as much of it as helps. */
@@ -50,8 +47,7 @@ function fromSocketPath(protocol: PluginProtocol, address: string, line: string)
     return refuse(`the socket's path must have at most ${SOCKET_PATH_BYTES_MAX} bytes`, line);
   }
   const scheme = protocol === "grpc" ? "grpc+unix" : "unix";
-  // A path may hold what means something else in a URL.
-  return { kind: "usable", protocol, address, url: `${scheme}://${pathToFileURL(path).pathname}` };
+  return toUsable({ protocol, address, url: `${scheme}://${path}` }, line);
 }
 
 function fromLoopback(protocol: PluginProtocol, address: string, line: string): Announcement {
@@ -61,7 +57,18 @@ function fromLoopback(protocol: PluginProtocol, address: string, line: string): 
     return refuse("the address must be unix:///path or http://127.0.0.1:port", line);
   }
   const scheme = protocol === "grpc" ? "grpc" : "http";
-  return { kind: "usable", protocol, address, url: `${scheme}://${authority}` };
+  return toUsable({ protocol, address, url: `${scheme}://${authority}` }, line);
+}
+
+/** An address may look like one and be none: a folder, or numbers that are too large. */
+function toUsable(
+  usable: Omit<Announcement & { readonly kind: "usable" }, "kind">,
+  line: string,
+): Announcement {
+  const isUsable = parseUpstreamUrl(usable.url).kind !== "unusable";
+  return isUsable
+    ? { kind: "usable", ...usable }
+    : refuse("the address must be one that can be called", line);
 }
 
 function refuse(must: string, line: string): Announcement {

@@ -1,10 +1,10 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { Clock } from "../../system/clock.ts";
 import type { Deadline } from "../transport/deadline.ts";
-import type { Transport, UnaryMethod } from "../transport/transport.ts";
+import { SOCKET_PATH_BYTES_MAX } from "../transport/parse-upstream-url.ts";
+import type { StreamMethod, Transport, UnaryMethod } from "../transport/transport.ts";
 import { UpstreamError } from "../upstream-error.ts";
 import type { UpstreamSettings } from "../upstream-settings.ts";
-import { SOCKET_PATH_BYTES_MAX } from "./announcement.ts";
 import type { ExecEvent } from "./exec-event.ts";
 import { findProgram } from "./find-program.ts";
 import { type PluginFiles, pluginFiles } from "./pid-file.ts";
@@ -82,16 +82,31 @@ class ExecTransport implements Transport {
     request: MessageInitShape<I>,
     deadline: Deadline,
   ): Promise<MessageShape<O>> {
-    deadline.signal.throwIfAborted();
-    if (this.#state.kind === "starting") await eitherAborts(this.#state.over, deadline.signal);
-    deadline.signal.throwIfAborted();
-    if (this.#state.kind === "serving") return this.#state.transport.call(method, request, deadline);
-    throw this.#notServing(this.#state);
+    const transport = await this.#serving(deadline.signal);
+    return transport.call(method, request, deadline);
+  }
+
+  async *stream<I extends DescMessage, O extends DescMessage>(
+    method: StreamMethod<I, O>,
+    request: MessageInitShape<I>,
+    signal: AbortSignal,
+  ): AsyncGenerator<MessageShape<O>> {
+    const transport = await this.#serving(signal);
+    yield* transport.stream(method, request, signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await this.#closed;
+  }
+
+  /** The way to the plug-in. Waits while that starts; rejects if it is down. */
+  async #serving(signal: AbortSignal): Promise<Transport> {
+    signal.throwIfAborted();
+    if (this.#state.kind === "starting") await eitherAborts(this.#state.over, signal);
+    signal.throwIfAborted();
+    if (this.#state.kind === "serving") return this.#state.transport;
+    throw this.#notServing(this.#state);
   }
 
   async #supervise(signal: AbortSignal): Promise<void> {

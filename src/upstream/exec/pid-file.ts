@@ -1,5 +1,10 @@
 import { readFile, rename, rm, unlink, writeFile } from "node:fs/promises";
-import { identifyPlace, identifyProcess, type ProcessIdentity } from "./process-identity.ts";
+import {
+  identifyPlace,
+  identifyProcess,
+  isProcessIdentity,
+  type ProcessIdentity,
+} from "../../system/process-identity.ts";
 
 /** What a pid file says: whose plug-in runs, and who is to end it. */
 export interface PidFile {
@@ -40,13 +45,7 @@ export async function loadPidFile(path: string): Promise<PidFile | undefined> {
 function isPidFile(value: unknown): value is PidFile {
   if (typeof value !== "object" || value === null) return false;
   const { place, owner, plugin } = value as Partial<Record<keyof PidFile, unknown>>;
-  return typeof place === "string" && isIdentity(owner) && isIdentity(plugin);
-}
-
-function isIdentity(value: unknown): value is ProcessIdentity {
-  if (typeof value !== "object" || value === null) return false;
-  const { pid, startedAt } = value as Partial<Record<keyof ProcessIdentity, unknown>>;
-  return typeof pid === "number" && Number.isSafeInteger(pid) && pid > 0 && typeof startedAt === "string";
+  return typeof place === "string" && isProcessIdentity(owner) && isProcessIdentity(plugin);
 }
 
 /** Notes that `plugin` was started by `owner`. Does nothing if either has ended meanwhile. */

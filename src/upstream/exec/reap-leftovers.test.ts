@@ -8,8 +8,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { eventually } from "../../../test/support/eventually.ts";
 import { FakeClock } from "../../../test/support/fake-clock.ts";
 import { isAlive } from "../../../test/support/process-tree.ts";
+import { identifyProcess } from "../../system/process-identity.ts";
 import { loadPidFile, type PidFile, writePidFile } from "./pid-file.ts";
-import { identifyProcess } from "./process-identity.ts";
 import { reapLeftovers } from "./reap-leftovers.ts";
 
 let folder: string;

@@ -2,9 +2,9 @@ import { readdir, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import type { Clock } from "../../system/clock.ts";
+import { identifyPlace, isRunning } from "../../system/process-identity.ts";
 import { loadPidFile, PID_FILE_END, type PidFile, removePidFile } from "./pid-file.ts";
 import { signalGroup } from "./process-group.ts";
-import { identifyPlace, isRunning } from "./process-identity.ts";
 
 export interface ReapOptions {
   readonly folder: string;

@@ -1,6 +1,6 @@
-import { fromWireVersion } from "../../evaluation/wire-version.ts";
 import { StateService } from "../../gen/pbflagd/v1/state_pb.ts";
 import { EvaluatorStatus, FlagEvaluatorService } from "../../gen/pbflags/v1/evaluator_pb.ts";
+import { toldVersion } from "../told-version.ts";
 import type { Deadline } from "../transport/deadline.ts";
 import { UpstreamError } from "../upstream-error.ts";
 import type { Condition, Member } from "./member.ts";
@@ -16,7 +16,7 @@ export async function checkUpstream(member: Member, deadline: Deadline): Promise
     try {
       const answer = await transport.call(StateService.method.getStatus, {}, deadline);
       const { status, version, descriptorHash } = answer;
-      return { kind: "pbflagd", status: toStatus(status), version: fromWireVersion(version), descriptorHash };
+      return { kind: "pbflagd", status: toStatus(status), version: toldVersion(version), descriptorHash };
     } catch (error) {
       if (expected !== undefined || !isUnknownRpc(error)) throw error;
     }

@@ -35,12 +35,13 @@ export async function checkMember(
   { rotation, settings, clock }: HealthCheckOptions,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const askedAt = clock.now();
   try {
     const condition = await withDeadline(
       { timeoutMs: settings().timeoutMs, clock, outer: signal },
       (deadline) => checkUpstream(member, deadline),
     );
-    rotation.recordCondition(member, condition);
+    rotation.recordCondition(member, condition, askedAt);
     rotation.recordSuccess(member);
     return true;
   } catch (error) {

@@ -43,6 +43,7 @@ export class Member implements AsyncDisposable {
   #succeededLast = false;
   #isDoubtful = false;
   #checksInARow = 0;
+  #openedAt = -Infinity;
   #closedEarlyAt = -Infinity;
   #onIdle: (() => void) | undefined;
 
@@ -51,7 +52,17 @@ export class Member implements AsyncDisposable {
     this.transport = transport;
     this.#clock = clock;
     this.gone = this.#end.signal;
-    this.breaker = new CircuitBreaker({ ...settings.breaker, clock, onChange: onBreakerChange });
+    this.breaker = new CircuitBreaker({
+      ...settings.breaker,
+      clock,
+      onChange: (change) => {
+        if (change.to === "open") {
+          this.#openedAt = clock.now();
+          this.#checksInARow = 0;
+        }
+        onBreakerChange(change);
+      },
+    });
     this.limiter = settings.rateLimit === undefined ? undefined : new RateLimiter(settings.rateLimit, clock);
   }
 
@@ -132,13 +143,14 @@ export class Member implements AsyncDisposable {
     };
   }
 
-  /** A check was answered. */
-  recordCondition(condition: Condition): void {
+  /** A check that set out then was answered, after so long. */
+  recordCondition(condition: Condition, askedAt: number): void {
     this.#condition = condition;
     this.#isDoubtful = false;
     this.#checkedAt = this.#clock.wallNow();
-    this.#succeededLast = true;
-    this.#closeBreakerEarly();
+    // Whoever was slow is asked no more by some: then its checks tell when it is fast again.
+    this.recordAnswer(this.#clock.now() - askedAt);
+    this.#closeBreakerEarly(askedAt);
   }
 
   recordFailedCheck(error: unknown): void {
@@ -176,9 +188,10 @@ export class Member implements AsyncDisposable {
    * Checks that succeed show that it is back before the breaker would try. Once in two of its periods at most: an
    * upstream that comes and goes changes its breaker no more than six times a minute.
    */
-  #closeBreakerEarly(): void {
+  #closeBreakerEarly(askedAt: number): void {
     const { successesToClose, openMs } = this.settings.breaker;
-    this.#checksInARow += 1;
+    // A check that set out before it opened has no say.
+    this.#checksInARow = askedAt < this.#openedAt ? 0 : this.#checksInARow + 1;
     if (this.breaker.state === "closed" || this.#checksInARow < successesToClose) return;
     if (this.#clock.now() - this.#closedEarlyAt < 2 * openMs) return;
     this.#closedEarlyAt = this.#clock.now();

@@ -13,6 +13,8 @@ export interface PoolCallsOptions extends Pick<UpstreamPoolOptions, "clock" | "r
   readonly rotation: Rotation;
   /** Aborts when the pool is closed: what fails from then on is nobody's fault. */
   readonly closing: AbortSignal;
+  /** Resolves when those are there that take the place of others. Undefined: nobody is being replaced. */
+  readonly replacement: () => Promise<void> | undefined;
 }
 
 /** What became of one try. */
@@ -39,19 +41,23 @@ export class PoolCalls {
     const tried = new Set<Member>();
     let retries = 0;
     let newest: { readonly result: T; readonly version: Version | undefined } | undefined;
+    const allowedMs = call.deadline.at - this.#options.clock.now();
     for (;;) {
       const member = rotation.choose(call, tried, newest !== undefined);
       if (member === undefined) {
         if (newest !== undefined) return newest.result;
+        if (await this.#awaitReplacement(call.deadline.signal)) continue;
         throw rotation.nobody();
       }
       if (tried.size === 0) this.#budget.earn(member.settings.retry.budget);
       if (retries > 0) events.onRetry(member.name);
       tried.add(member);
-      const outcome = await this.#try(member, call);
+      const outcome = await this.#try(member, call, allowedMs);
       if (outcome.kind === "answered") {
         newest = newerOf(newest, outcome);
         if (!isBehind(outcome.version, call.atLeast)) return outcome.result;
+        // One more is asked for what it does not have yet; all the others only as far as the budget goes.
+        if (tried.size > 1 && !this.#budget.trySpend()) return newest.result;
       } else if (outcome.kind === "foreign") {
         if (tried.size >= rotation.members.length) throw outcome.error;
       } else if (outcome.kind === "withdrawn") {
@@ -62,7 +68,23 @@ export class PoolCalls {
     }
   }
 
-  async #try<T>(member: Member, call: PoolCall<T>): Promise<Try<T>> {
+  /** Waits where nobody is there because all are being replaced. False: there is nothing to wait for any more. */
+  async #awaitReplacement(signal: AbortSignal): Promise<boolean> {
+    const { rotation, replacement, closing } = this.#options;
+    const replaced = rotation.members.length === 0 ? replacement() : undefined;
+    if (replaced === undefined || signal.aborted) return false;
+    const done = new AbortController();
+    const over = new Promise<void>((resolve) => {
+      for (const end of [signal, closing])
+        end.addEventListener("abort", () => resolve(), { once: true, signal: done.signal });
+    });
+    await Promise.race([replaced, over]);
+    done.abort();
+    return !signal.aborted && !closing.aborted;
+  }
+
+  /** `allowedMs` is for all tries. */
+  async #try<T>(member: Member, call: PoolCall<T>, allowedMs: number): Promise<Try<T>> {
     const { clock, events, rotation } = this.#options;
     const admission = member.breaker.tryAdmit();
     if (admission === undefined && call.bypassesBreaker !== true) {
@@ -72,7 +94,7 @@ export class PoolCalls {
       };
     }
     const startedAt = clock.now();
-    const timeoutMs = tryTimeoutMs(member.settings, call.deadline.at - startedAt);
+    const timeoutMs = tryTimeoutMs(member.settings, allowedMs, call.deadline.at - startedAt);
     member.begin();
     try {
       const result = await withDeadline({ timeoutMs, clock, outer: call.deadline.signal }, async (deadline) =>
@@ -126,8 +148,9 @@ export class PoolCalls {
   async #kindOf(member: Member, deadline: Deadline): Promise<UpstreamKind> {
     const { rotation } = this.#options;
     if (member.kind !== undefined) return member.kind;
+    const askedAt = this.#options.clock.now();
     const condition = await checkUpstream(member, deadline);
-    rotation.recordCondition(member, condition);
+    rotation.recordCondition(member, condition, askedAt);
     const refusal = rotation.refusalOf(member);
     if (refusal !== undefined) throw foreign(member, refusal);
     return condition.kind;
@@ -142,11 +165,11 @@ export class PoolCalls {
 
   /** Waits before the retry. False: there shall be none. */
   async #mayRetry<T>(member: Member, call: PoolCall<T>, error: unknown, retries: number): Promise<boolean> {
-    const { clock, random, events } = this.#options;
+    const { clock, random, events, rotation } = this.#options;
     const { retry } = member.settings;
     if (retries >= retry.maxRetries || !isWorthRetrying(error) || call.deadline.signal.aborted) return false;
     const delayMs = retryDelayMs(retry, retries, random());
-    if (clock.now() + delayMs >= call.deadline.at) return false;
+    if (clock.now() + delayMs >= call.deadline.at || !rotation.hasUsable) return false;
     if (!this.#budget.trySpend()) {
       events.onRejected(member.name, "retry_budget");
       return false;
@@ -156,8 +179,8 @@ export class PoolCalls {
   }
 }
 
-function tryTimeoutMs({ retry, connection }: UpstreamSettings, leftMs: number): number {
-  const shareMs = retry.tryTimeoutMs ?? (retry.maxRetries > 0 ? leftMs / 2 : leftMs);
+function tryTimeoutMs({ retry, connection }: UpstreamSettings, allowedMs: number, leftMs: number): number {
+  const shareMs = retry.tryTimeoutMs ?? (retry.maxRetries > 0 ? allowedMs / 2 : allowedMs);
   return Math.max(0, Math.min(shareMs, leftMs, connection.requestTimeoutMs));
 }
 

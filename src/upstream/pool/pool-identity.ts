@@ -11,6 +11,7 @@ export interface Claim {
 
 /** The epoch of stores without versions. */
 const NO_VERSIONS = "";
+const LEFT_MAX = 100;
 
 /**
  * Who belongs together: all upstreams of a pool are of one kind and read one database. The first to say something
@@ -19,6 +20,8 @@ const NO_VERSIONS = "";
 export class PoolIdentity {
   #kind: UpstreamKind | undefined;
   #epoch: string | undefined;
+  /** Epochs that the pool has been of, the latest last. */
+  readonly #left = new Set<string>();
   /** What each upstream last said. */
   readonly #claims = new Map<string, { readonly kind: UpstreamKind; readonly epoch: string | undefined }>();
 
@@ -33,10 +36,21 @@ export class PoolIdentity {
     const unsaid = isFinal ? NO_VERSIONS : before?.kind === kind ? before.epoch : undefined;
     const epoch = version?.epoch ?? unsaid;
     this.#claims.set(name, { kind, epoch });
-    this.#kind ??= kind;
+    // Nobody else is left of what the pool was: it has been replaced by what is there now.
+    if (![...this.#claims.values()].some((claim) => claim.kind === this.#kind)) {
+      this.#kind = kind;
+      this.#epoch = undefined;
+    }
     if (kind !== this.#kind) return this.reasonAgainst(name);
-    const wasMember = before?.kind === this.#kind && before.epoch === this.#epoch;
-    if (epoch !== undefined && (this.#epoch === undefined || wasMember)) this.#epoch = epoch;
+    // One answer without a version is rather a slip than another database, as long as others know theirs.
+    const isAlone = ![...this.#claims].some(
+      ([other, claim]) => other !== name && claim.epoch === this.#epoch,
+    );
+    // Nor does who comes to know again what the pool has left: it may have begun anew with what another had not left yet.
+    const isStepBack = epoch === NO_VERSIONS || (epoch !== undefined && this.#left.has(epoch));
+    const mayLead = !isStepBack || isAlone;
+    const wasMember = before?.kind === this.#kind && before.epoch === this.#epoch && mayLead;
+    if (epoch !== undefined && (this.#epoch === undefined || wasMember)) this.#follow(epoch);
     return this.reasonAgainst(name);
   }
 
@@ -51,6 +65,14 @@ export class PoolIdentity {
       return `it reads another database than the pool: epoch ${shorten(claim.epoch)}, expected ${shorten(this.#epoch)}`;
     }
     return undefined;
+  }
+
+  #follow(epoch: string): void {
+    if (epoch === this.#epoch) return;
+    if (this.#epoch !== undefined) this.#left.add(this.#epoch);
+    this.#left.delete(epoch);
+    for (const oldest of this.#left) if (this.#left.size > LEFT_MAX) this.#left.delete(oldest);
+    this.#epoch = epoch;
   }
 
   /** Upstreams have left. If nobody is left of those that belonged, whoever speaks next decides anew. */

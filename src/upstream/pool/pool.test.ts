@@ -117,6 +117,19 @@ test("a restored database is followed by the pool, and who stays behind is left 
   expect([scene.stateOf("a"), scene.stateOf("b")]).toEqual(["up", "up"]);
 });
 
+test("who goes back to a database that the pool has left takes nobody along, unless all do", async () => {
+  const scene = openPoolScene([{ name: "a" }, { name: "b" }]);
+  await scene.clock.advance(2_000);
+  for (const name of ["a", "b"]) scene.at(name).version = { epoch: "restored", revision: 1 };
+  await scene.clock.advance(2_000);
+  scene.at("a").version = { epoch: "one", revision: 9 };
+  await scene.clock.advance(2_000);
+  expect([scene.stateOf("a"), scene.stateOf("b")]).toEqual(["refused", "up"]);
+  scene.at("b").version = { epoch: "one", revision: 9 };
+  await scene.clock.advance(2_000);
+  expect([scene.stateOf("a"), scene.stateOf("b")]).toEqual(["up", "up"]);
+});
+
 test("an answer of another database is thrown away even before a check has found it out", async () => {
   const scene = openPoolScene([{ name: "a" }, { name: "b" }]);
   await scene.clock.advance(2_000);

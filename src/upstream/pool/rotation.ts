@@ -14,6 +14,8 @@ export interface RotationOptions {
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
   readonly events: Pick<PoolEvents, "onRejected" | "onStateChange" | "onUsable" | "onDescriptorHash">;
+  /** Others may be the best to follow now. */
+  readonly onRankingChange: () => void;
 }
 
 /** An upstream's words in the message that says why nobody can be asked. */
@@ -49,21 +51,56 @@ export class Rotation {
     return this.#members;
   }
 
-  /** Those that stay keep their score; those that are new under an old name have to say anew who they are. */
+  /** Of all members, by name. */
+  get scores(): ReadonlyMap<string, number> {
+    return this.#scoresOf(this.#members);
+  }
+
+  /**
+   * Those that stay keep what is held of them; those that are new under an old name begin anew, unless `scores` says
+   * with what.
+   */
   replace(
     members: readonly Member[],
     { strategy, score }: Pick<RotationOptions, "strategy" | "score">,
+    scores: ReadonlyMap<string, number> = this.#scoresOf(members),
   ): void {
-    const names = new Set(members.map(({ name }) => name));
     const stay = new Set(this.#members.filter((member) => members.includes(member)).map(({ name }) => name));
     this.#identity.retain(stay);
-    this.#scores.reconcile(score, names);
+    this.#scores.reconcile(
+      score,
+      members.map(({ name }) => name),
+      scores,
+    );
     this.#strategy = strategy;
     this.#members = members;
     for (const member of [...this.#states.keys()]) if (!members.includes(member)) this.#states.delete(member);
     for (const member of members)
       if (!this.#states.has(member)) this.#states.set(member, this.stateOf(member));
     this.noticeChanges();
+    this.#options.onRankingChange();
+  }
+
+  /**
+   * Those that can be followed and than which none is better: in the rotation, their own stores well if any is, and
+   * for `priority` the highest. A plain evaluator tells nothing by itself; who has not said what it is comes last.
+   */
+  get bestToFollow(): readonly Member[] {
+    const usable = this.#members.filter((member) => this.#isUsable(member) && member.kind !== "pbflags");
+    const known = usable.filter(({ kind }) => kind === "pbflagd");
+    const best = bestTier(known.length > 0 ? known : usable);
+    if (this.#strategy !== "priority") return best;
+    const highest = Math.max(...best.map(({ priority }) => priority));
+    return best.filter(({ priority }) => priority === highest);
+  }
+
+  /** One of those. Undefined: there is none. */
+  chooseToFollow(except: ReadonlySet<string>): Member | undefined {
+    const candidates = this.bestToFollow.filter(({ name }) => !except.has(name));
+    if (candidates.length === 0) return undefined;
+    this.#turn += 1;
+    const occasion = { turn: this.#turn, chance: this.#options.random(), key: undefined };
+    return pick(this.#strategy, candidates, occasion);
   }
 
   /**
@@ -78,8 +115,8 @@ export class Rotation {
     const usable = this.#members.filter((member) => this.#isUsable(member));
     let candidates = usable.filter((member) => member.breaker.admits);
     if (candidates.length === 0 && bypassesBreaker) candidates = usable;
-    for (const member of usable)
-      if (!candidates.includes(member)) this.#options.events.onRejected(member.name, "breaker");
+    if (candidates.length === 0)
+      for (const { name } of usable) this.#options.events.onRejected(name, "breaker");
     const untried = candidates.filter((member) => !tried.has(member));
     if (untried.length > 0 || onlyUntried) candidates = untried;
     if (candidates.length === 0 && tried.size === 0) return this.#trialOfUnusable();
@@ -92,6 +129,11 @@ export class Rotation {
       candidates = candidates.filter((member) => member !== chosen);
     }
     return undefined;
+  }
+
+  /** Whether somebody could be asked now, rate limits apart. */
+  get hasUsable(): boolean {
+    return this.#members.some((member) => this.#isUsable(member) && member.breaker.admits);
   }
 
   /** Why `choose` found nobody. */
@@ -121,12 +163,15 @@ export class Rotation {
   }
 
   /** Takes in what a check was told. */
-  recordCondition(member: Member, condition: Condition): void {
+  recordCondition(member: Member, condition: Condition, askedAt: number): void {
     const { descriptorHash } = condition;
-    const isNews = descriptorHash !== "" && descriptorHash !== member.condition?.descriptorHash;
-    member.recordCondition(condition);
+    const before = member.condition;
+    const isNews = descriptorHash !== "" && descriptorHash !== before?.descriptorHash;
+    member.recordCondition(condition, askedAt);
     if (!this.#members.includes(member)) return;
     const refusal = this.#identity.hear(member.name, { ...condition, isFinal: condition.kind === "pbflags" });
+    if (before?.status !== condition.status || before.kind !== condition.kind)
+      this.#options.onRankingChange();
     if (isNews && refusal === undefined) this.#options.events.onDescriptorHash(descriptorHash);
   }
 
@@ -149,15 +194,18 @@ export class Rotation {
   /** Tells who came into the rotation or left it, and when somebody can be asked again. */
   noticeChanges(): void {
     const { events } = this.#options;
+    let hasChanged = false;
     for (const member of this.#members) {
       const state = this.stateOf(member);
       if (this.#states.get(member) === state) continue;
+      hasChanged = true;
       this.#states.set(member, state);
       events.onStateChange(member.name, state, state === "up" ? "answers" : this.#reasonOf(member));
     }
     const wasAvailable = this.#isAvailable;
     this.#isAvailable = this.#members.some((member) => this.stateOf(member) === "up" && member.succeededLast);
     if (this.#isAvailable && !wasAvailable) events.onUsable();
+    if (hasChanged) this.#options.onRankingChange();
   }
 
   report(member: Member): UpstreamReport {
@@ -183,6 +231,12 @@ export class Rotation {
     };
   }
 
+  /** Of those that are in the rotation. */
+  #scoresOf(members: readonly Member[]): ReadonlyMap<string, number> {
+    const stay = members.filter((member) => this.#members.includes(member));
+    return new Map(stay.map(({ name }) => [name, this.#scores.scoreOf(name)]));
+  }
+
   #isUsable(member: Member): boolean {
     return this.refusalOf(member) === undefined && this.#scores.isUsable(member.name);
   }
@@ -197,7 +251,8 @@ export class Rotation {
       this.#triedUnusableAt = now;
       return best;
     }
-    for (const { name } of this.#members) this.#options.events.onRejected(name, "unusable");
+    for (const member of this.#members)
+      if (!this.#isUsable(member)) this.#options.events.onRejected(member.name, "unusable");
     return undefined;
   }
 

@@ -46,11 +46,15 @@ export class ScoredList {
     this.#move(name, this.#settings.failure);
   }
 
-  /** Upstreams that stay keep their score, within the new bounds. Throws a RangeError, and changes nothing then. */
-  reconcile(settings: ScoreSettings, names: Iterable<string>): void {
+  /** Upstreams of which a score is known keep it, within the new bounds. Throws a RangeError, and changes nothing then. */
+  reconcile(
+    settings: ScoreSettings,
+    names: Iterable<string>,
+    known: ReadonlyMap<string, number> = this.#scores,
+  ): void {
     ScoredList.check(settings);
     this.#scores = new Map(
-      [...names].map((name) => [name, within(settings, this.#scores.get(name) ?? settings.initial)]),
+      [...names].map((name) => [name, within(settings, known.get(name) ?? settings.initial)]),
     );
     this.#settings = settings;
   }

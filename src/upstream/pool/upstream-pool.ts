@@ -3,7 +3,8 @@ import type { Version } from "../../evaluation/version.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { BreakerChange, BreakerState } from "../circuit-breaker.ts";
 import type { Deadline } from "../transport/deadline.ts";
-import type { Transport, UnaryMethod } from "../transport/transport.ts";
+import type { StreamMethod, Transport, UnaryMethod } from "../transport/transport.ts";
+import type { UpstreamError } from "../upstream-error.ts";
 import type { PoolSettings, Strategy, UpstreamSettings } from "../upstream-settings.ts";
 
 /** What an upstream was found to be: pbflagd has batches, versions and ages; pbflags has the six RPCs alone. */
@@ -39,6 +40,31 @@ export interface PoolCall<T> {
   /** Of what `run` brought; undefined where its store has none. Unset: nothing that has a version is asked for. */
   readonly versionOf?: (result: T) => Version | undefined;
 }
+
+/** A call whose answer goes on: one upstream is followed. */
+export interface FollowCall<I extends DescMessage, O extends DescMessage> {
+  readonly method: StreamMethod<I, O>;
+  readonly request: MessageInitShape<I>;
+  /** Upstreams that shall not be followed, by name. */
+  readonly except: ReadonlySet<string>;
+  /** Of what comes; undefined where a message does not say. */
+  readonly versionOf: (message: MessageShape<O>) => Version | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Whom is followed, and what it says. */
+export type Following<T> =
+  | {
+      readonly kind: "following";
+      readonly upstream: string;
+      /**
+       * To be read at once. Rejects with an UpstreamError, also when that upstream leaves the pool or the rotation, or
+       * when others are to be preferred; with the signal's reason once it aborts.
+       */
+      readonly messages: AsyncIterable<T>;
+    }
+  /** Nobody can be followed now. The code is `unimplemented` if that is for good, as far as one can tell. */
+  | { readonly kind: "nobody"; readonly error: UpstreamError };
 
 /** How one upstream has been doing. Holds no secret. */
 export interface UpstreamReport {
@@ -108,6 +134,8 @@ export interface UpstreamPoolOptions {
 export interface UpstreamPool extends AsyncDisposable {
   /** Pick, rate limit, breaker, call, record, and again elsewhere. Rejects with the last UpstreamError. */
   call<T>(call: PoolCall<T>): Promise<T>;
+  /** Opens a stream at one of its upstreams: pbflagd, in the rotation, and of those the best. */
+  follow<I extends DescMessage, O extends DescMessage>(call: FollowCall<I, O>): Following<MessageShape<O>>;
   /** As the settings in force have it. */
   readonly strategy: Strategy;
   /** What all of its upstreams are. Undefined: not found out yet. */

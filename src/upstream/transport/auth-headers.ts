@@ -11,6 +11,11 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
 /** Text that HTTP/1.1 and HTTP/2 carry as it is: no line ends, nothing beyond ASCII. */
 const VALUE = /^[\t\x20-\x7e]+$/;
 
+/** Whether a name, in lower case, is one of theirs and not for operators to set. */
+export function isReservedHeader(name: string): boolean {
+  return RESERVED.test(name);
+}
+
 type Identified = Pick<UpstreamSettings, "name" | "auth">;
 
 /**
@@ -42,7 +47,7 @@ function customHeader(upstream: string, header: string, text: string): readonly 
   const expected = "headers that no protocol sets itself";
   // What is no name may be a secret in the wrong place.
   if (!TOKEN.test(header)) throw refusal(upstream, "auth.headers", expected, "a name that is none");
-  if (RESERVED.test(header)) throw refusal(upstream, "auth.headers", expected, header);
+  if (isReservedHeader(header)) throw refusal(upstream, "auth.headers", expected, header);
   return [header, checked(upstream, `auth.headers.${header}`, text)];
 }
 

@@ -16,10 +16,13 @@ export class DeadlineError extends Error {
 
 export interface DeadlineOptions {
   readonly timeoutMs: number;
-  readonly clock: Pick<Clock, "now" | "sleep">;
+  readonly clock: Pick<Clock, "now" | "after">;
   /** Ends it earlier, with its own reason. */
   readonly outer?: AbortSignal | undefined;
 }
+
+/** One for all: making one for each call would cost as much as the call. */
+const OVER = new Error("nobody waits for it any more");
 
 /**
  * Runs with a deadline whose signal ends whatever is still under way, with a DeadlineError as its reason.
@@ -30,20 +33,20 @@ export async function withDeadline<T>(
   run: (deadline: Deadline) => Promise<T>,
 ): Promise<T> {
   outer?.throwIfAborted();
-  const done = new AbortController();
   const over = new AbortController();
   // One for each call under way: Node takes more than ten for a leak.
   setMaxListeners(0, over.signal);
-  const expire = () => over.abort(new DeadlineError(`no answer within ${Math.round(timeoutMs)} ms`));
   const end = () => over.abort(outer?.reason);
-  clock.sleep(timeoutMs, done.signal).then(expire, () => {});
   outer?.addEventListener("abort", end, { once: true });
+  const cancel = clock.after(timeoutMs, () =>
+    over.abort(new DeadlineError(`no answer within ${Math.round(timeoutMs)} ms`)),
+  );
   try {
     return await run({ at: clock.now() + timeoutMs, signal: over.signal });
   } finally {
     outer?.removeEventListener("abort", end);
-    done.abort();
+    cancel();
     // What failed early may have left other calls behind.
-    over.abort();
+    over.abort(OVER);
   }
 }

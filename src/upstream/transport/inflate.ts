@@ -1,11 +1,11 @@
 import { gunzip } from "node:zlib";
 import { UpstreamError } from "../upstream-error.ts";
+import type { Speaker } from "./upstream-words.ts";
 
 /** More than any kill set or entity that makes sense, inflated or not. */
 export const ANSWER_BYTES_MAX = 8 * 1024 * 1024;
 
-export interface InflateOptions {
-  readonly target: string;
+export interface InflateOptions extends Speaker {
   /** As the answer names it; empty or `identity`: as it is. */
   readonly encoding: string;
   /** What the upstream was offered. */
@@ -19,12 +19,12 @@ export interface InflateOptions {
  */
 export async function inflate(
   bytes: Uint8Array,
-  { target, encoding, offered, signal }: InflateOptions,
+  { target, words, encoding, offered, signal }: InflateOptions,
 ): Promise<Uint8Array> {
   if (encoding === "" || encoding === "identity") return bytes;
   if (encoding !== offered) {
     const expected = offered === "none" ? "not encoded" : `encoded as ${offered} or not at all`;
-    throw cannotUse(target, `${expected}, got ${encoding.slice(0, 50)}`);
+    throw cannotUse(target, `${expected}, got ${words(encoding).slice(0, 50)}`);
   }
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);

@@ -12,6 +12,7 @@ import { createServer as createTcpServer, type Server, type Socket } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TLSSocket, TlsOptions } from "node:tls";
+import { inspect } from "node:util";
 import { gzipSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -24,6 +25,7 @@ import { UpstreamError } from "../upstream-error.ts";
 import type { AuthSettings, UpstreamSettings } from "../upstream-settings.ts";
 import { withDeadline } from "./deadline.ts";
 import { openTransport } from "./open-transport.ts";
+import { QUIET_MS } from "./stale.ts";
 import type { Transport } from "./transport.ts";
 
 const { getKilledFlags } = FlagEvaluatorService.method;
@@ -187,24 +189,32 @@ describe.each(PROTOCOLS)("over TLS, %s", (protocol) => {
     const onSecure = (socket: TLSSocket) => names.push(socket.getPeerCertificate().subject.CN);
     const tls = { ...certificate("server"), ...DEMANDS };
     await using server = await serve({ protocol, tls, onSecure });
-    await using client = open({
-      url: server.url,
-      tls: { caFile, serverName: undefined },
-      auth: { method: "mtls", certFile, keyFile },
-    });
+    const clock = new FakeClock();
+    await using client = open(
+      {
+        url: server.url,
+        tls: { caFile, serverName: undefined },
+        auth: { method: "mtls", certFile, keyFile },
+      },
+      clock,
+    );
+    const closeConnections = async () => {
+      server.closeConnections();
+      await clock.advance(QUIET_MS);
+    };
     await expect(ask(client)).rejects.toMatchObject({ code: "connection" });
 
     copyFileSync(pem("ca.pem"), caFile);
     await ask(client);
     copyFileSync(pem("client.pem"), certFile);
-    server.closeConnections();
+    await closeConnections();
     // The key is still another's.
     await ask(client);
     copyFileSync(pem("client.key"), keyFile);
-    server.closeConnections();
+    await closeConnections();
     await ask(client);
     rmSync(caFile);
-    server.closeConnections();
+    await closeConnections();
     await ask(client);
     expect(names).toEqual(["server", "server", "client", "client"]);
   });
@@ -258,6 +268,99 @@ describe.each(PROTOCOLS)("who asks, %s", (protocol) => {
     expect(error).toMatchObject({ code: "unauthenticated", answered: true });
     expect(String(error)).toContain(`${server.url} answered unauthenticated: who are you?`);
     expect(String((error as Error).stack)).not.toContain("wr0ng");
+  });
+});
+
+describe.each(PROTOCOLS)("an upstream that repeats what it was sent, %s", (protocol) => {
+  const TOKEN = `t0ken-${"x".repeat(100)}`;
+
+  test.each<[string, AuthSettings, string, string]>([
+    ["a token", { method: "bearer", token: TOKEN }, "", TOKEN],
+    ["a key", { method: "api-key", key: TOKEN }, "", TOKEN],
+    ["a password", { method: "basic", username: "eve", password: TOKEN }, "", TOKEN],
+    ["the URL's password", { method: "none" }, `bob:${TOKEN}@`, TOKEN],
+    [
+      "a base64 of it",
+      { method: "basic", username: "eve", password: "hunter2" },
+      "",
+      basic("eve:hunter2").slice(6),
+    ],
+    ["a header", { method: "custom", headers: { "X-Tenant": TOKEN } }, "", TOKEN],
+  ])("does not make us show %s", async (_, auth, credentials, secret) => {
+    for (const said of [`who is ${secret}?`, `${"x".repeat(480)}${secret}`]) {
+      await using server = await serve({ protocol, isAllowed: () => false, refusal: said });
+      await using client = open({ url: server.url.replace("://", `://${credentials}`), auth });
+      const error = await ask(client).catch((caught: unknown) => caught);
+      expect(error).toMatchObject({ code: "unauthenticated", answered: true });
+      expect(String(error)).toMatch(/answered unauthenticated: (who is \*\*\*\?|x{480}\*\*\*)$/);
+      expect(inspect(error)).not.toContain(secret.slice(0, 10));
+    }
+  });
+
+  test("does not make us show it as a content type either", async () => {
+    await using server = await serve({ protocol, type: `text/${TOKEN}` });
+    await using client = open({ url: server.url, auth: { method: "bearer", token: TOKEN } });
+    const error = await ask(client).catch((caught: unknown) => caught);
+    expect(String(error)).toContain("content type text/***");
+    expect(inspect(error)).not.toContain("t0ken");
+  });
+});
+
+test("an upstream that repeats what it was sent as an encoding or as a code does not make us show it", async () => {
+  let answers = 0;
+  await using server = await serveHttp((_, response) => {
+    answers += 1;
+    if (answers === 1) response.writeHead(200, { ...PROTO, "content-encoding": "t0ken" }).end(MESSAGE);
+    else
+      response
+        .writeHead(400, { "content-type": "application/json" })
+        .end(JSON.stringify({ code: "t0ken", message: "t0ken" }));
+  });
+  await using client = open({ url: server.url, auth: { method: "bearer", token: "t0ken" } });
+  await expect(ask(client)).rejects.toThrow("must be not encoded, got ***");
+  const error = await ask(client).catch((caught: unknown) => caught);
+  expect(error).toMatchObject({ code: "internal", answered: false });
+  expect(inspect(error)).not.toContain("t0ken");
+});
+
+describe.each(PROTOCOLS)("a connection that breaks as it is used again, %s", (protocol) => {
+  test("costs a server that breaks it off on every other call no more calls than were made", async () => {
+    await using server = await serve({
+      protocol,
+      before: (call) => (call % 2 === 0 ? server.resetConnections() : undefined),
+    });
+    await using client = open({ url: server.url });
+    for (let i = 0; i < 20; i++) {
+      await ask(client);
+      await expect(ask(client)).rejects.toMatchObject({ code: "connection" });
+    }
+    expect(server.authorizations).toHaveLength(40);
+  });
+
+  test("is replaced once, and the call repeated, if nothing had been heard on it for a second", async () => {
+    const clock = new FakeClock();
+    let isBroken: (call: number) => boolean = () => false;
+    await using server = await serve({
+      protocol,
+      before: (call) => (isBroken(call) ? server.resetConnections() : undefined),
+    });
+    await using client = open({ url: server.url }, clock);
+    await ask(client);
+    isBroken = (call) => call === 2;
+    await clock.advance(QUIET_MS);
+    expect((await ask(client)).flagIds).toEqual(["a/1"]);
+    expect([server.authorizations.length, server.connectionsEver]).toEqual([3, 2]);
+
+    isBroken = () => true;
+    await clock.advance(QUIET_MS);
+    await expect(ask(client)).rejects.toMatchObject({ code: "connection" });
+    expect([server.authorizations.length, server.connectionsEver]).toEqual([5, 3]);
+
+    isBroken = (call) => call === 7;
+    await ask(client);
+    await clock.advance(QUIET_MS - 1);
+    await expect(ask(client)).rejects.toMatchObject({ code: "connection" });
+    expect(server.authorizations).toHaveLength(7);
   });
 });
 
@@ -367,6 +470,46 @@ describe("connections of HTTP/1.1", () => {
     expect(server.connectionsEver).toBe(2);
   });
 
+  test("that were used before a broken one are not tried after it", async () => {
+    const clock = new FakeClock();
+    const old = new Set<Socket>();
+    const waiting: (() => void)[] = [];
+    let broken = 0;
+    await using server = await serveHttp(({ socket }, response) => {
+      const answer = () => response.writeHead(200, PROTO).end(MESSAGE);
+      if (waiting.length < 3) {
+        old.add(socket);
+        waiting.push(answer);
+      } else if (old.has(socket)) {
+        broken += 1;
+        socket.resetAndDestroy();
+      } else answer();
+    });
+    await using client = open({ url: server.url }, clock);
+    const asking = Promise.all(Array.from({ length: 3 }, () => ask(client, clock)));
+    await eventually(() => waiting.length === 3);
+    for (const answer of waiting) answer();
+    await asking;
+    await clock.advance(QUIET_MS);
+    expect((await ask(client, clock)).flagIds).toEqual(["a/1"]);
+    expect([broken, server.connectionsEver]).toEqual([1, 4]);
+  });
+
+  test("that are all in use let a call wait no longer than it may", async () => {
+    const clock = new FakeClock();
+    await using server = await serve({ protocol: "connect", before: () => new Promise(() => {}) });
+    await using client = open({ url: server.url, connection: connection({ connectionsMax: 1 }) }, clock);
+    const never = new AbortController();
+    const first = client.call(getKilledFlags, {}, { at: Infinity, signal: never.signal });
+    await eventually(() => server.authorizations.length === 1);
+    const second = ask(client, clock);
+    second.catch(() => {});
+    await clock.advance(500);
+    await expect(second).rejects.toThrow("no answer within 500 ms");
+    never.abort(new Error("never mind"));
+    await expect(first).rejects.toThrow("never mind");
+  });
+
   test("are closed once they have been idle for long", async () => {
     await using server = await serve({ protocol: "connect" });
     await using client = open({ url: server.url, connection: connection({ idleTimeoutMs: 20 }) });
@@ -447,6 +590,7 @@ describe("connections of HTTP/1.1", () => {
 
 /** What a server does that lets only those in whom its authority has certified. */
 const DEMANDS = { requestCert: true, rejectUnauthorized: true, ca: readFileSync(pem("ca.pem")) };
+const PROTO = { "content-type": "application/proto" };
 const NOBODY = { authorization: undefined, "x-api-key": undefined, "x-tenant": undefined };
 
 function certificate(name: string): TlsOptions {
@@ -479,13 +623,18 @@ interface Played {
   /** Undefined: no TLS. */
   readonly tls?: TlsOptions;
   readonly isAllowed?: (headers: Readonly<Record<string, unknown>>) => boolean;
+  /** What those are told who are not. */
+  readonly refusal?: string;
+  /** The content type of answers. Unset: as the protocol has it. */
+  readonly type?: string;
   /** Awaited before each answer; calls count from 1. */
   readonly before?: (call: number) => Promise<void> | undefined;
   readonly onSecure?: (socket: TLSSocket) => void;
 }
 
 /** An upstream that answers all who are allowed to ask. */
-async function serve({ protocol, tls, isAllowed = () => true, before, onSecure }: Played) {
+async function serve(played: Played) {
+  const { protocol, tls, isAllowed = () => true, refusal = "who are you?", type, before, onSecure } = played;
   const authorizations: object[] = [];
   const answer = async (request: Pick<IncomingMessage, "headers">, respond: (isAllowed: boolean) => void) => {
     const { authorization, "x-api-key": key, "x-tenant": tenant } = request.headers;
@@ -495,21 +644,21 @@ async function serve({ protocol, tls, isAllowed = () => true, before, onSecure }
   };
   const onRequest = (request: IncomingMessage, response: ServerResponse) =>
     void answer(request, (isAllowed) => {
-      if (isAllowed) response.writeHead(200, { "content-type": "application/proto" }).end(MESSAGE);
+      if (isAllowed) response.writeHead(200, { "content-type": type ?? "application/proto" }).end(MESSAGE);
       else
         response
           .writeHead(401, { "content-type": "application/json" })
-          .end(JSON.stringify({ code: "unauthenticated", message: "who are you?" }));
+          .end(JSON.stringify({ code: "unauthenticated", message: refusal }));
     });
   const http2 = () =>
     (tls === undefined ? createHttp2Server() : createHttp2SecureServer(tls)).on(
       "stream",
       (stream, headers) =>
         void answer({ headers }, (isAllowed) => {
-          const grpc = { "content-type": "application/grpc+proto" };
+          const grpc = { "content-type": type ?? "application/grpc+proto" };
           if (!isAllowed) {
             stream.respond(
-              { ...grpc, "grpc-status": "16", "grpc-message": "who are you%3F" },
+              { ...grpc, "grpc-status": "16", "grpc-message": encodeURIComponent(refusal) },
               { endStream: true },
             );
             return;
@@ -547,6 +696,11 @@ async function listening(server: Server, scheme: string) {
   const closeConnections = () => {
     for (const socket of sockets) socket.destroy();
   };
+  /** Never resolves: what waits for it is not answered. */
+  const resetConnections = () => {
+    for (const socket of sockets) socket.resetAndDestroy();
+    return new Promise<void>(() => {});
+  };
   return {
     url: `${scheme}://127.0.0.1:${port}`,
     get connectionCount() {
@@ -556,6 +710,7 @@ async function listening(server: Server, scheme: string) {
       return connectionsEver;
     },
     closeConnections,
+    resetConnections,
     async [Symbol.asyncDispose]() {
       if (!server.listening) return;
       server.close();

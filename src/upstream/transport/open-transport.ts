@@ -7,6 +7,7 @@ import { openHttpTransport } from "./http/http-transport.ts";
 import { parseTarget } from "./parse-target.ts";
 import { openDialer } from "./socket/dialer.ts";
 import type { Transport } from "./transport.ts";
+import { createUpstreamWords } from "./upstream-words.ts";
 
 export interface TransportOptions {
   readonly settings: UpstreamSettings;
@@ -29,7 +30,8 @@ export function openTransport({ settings, clock, headers, openExec }: TransportO
   }
   const target = parseTarget(settings);
   const identity = authHeaders(settings, target.credentials);
-  const dialer = openDialer({ target, settings, clock });
-  const wire = { target, dialer, connection, identity, headers, clock };
+  const words = createUpstreamWords({ identity, credentials: target.credentials });
+  const dialer = openDialer({ target, settings, words, clock });
+  const wire = { target, dialer, connection, identity, words, headers, clock };
   return target.protocol === "grpc" ? openGrpcTransport(wire) : openHttpTransport(wire);
 }

@@ -14,9 +14,19 @@ export interface Transport extends AsyncDisposable {
     request: MessageInitShape<I>,
     deadline: Deadline,
   ): Promise<MessageShape<O>>;
+  /**
+   * Makes one call whose answer is many messages, on a connection of its own. It has no time limit and waits for ever
+   * where nothing comes. Ends when the upstream ends it with success; rejects with an UpstreamError as `call` does, or
+   * with the signal's reason. Whoever stops reading ends the call.
+   */
+  stream<I extends DescMessage, O extends DescMessage>(
+    method: StreamMethod<I, O>,
+    request: MessageInitShape<I>,
+    signal: AbortSignal,
+  ): AsyncIterable<MessageShape<O>>;
 }
 
-/** A method as a generated service has it. */
+/** A method as a generated service has it, with one answer. */
 export type UnaryMethod<I extends DescMessage, O extends DescMessage> = Pick<
   DescMethod,
   "name" | "parent"
@@ -24,3 +34,6 @@ export type UnaryMethod<I extends DescMessage, O extends DescMessage> = Pick<
   readonly input: I;
   readonly output: O;
 };
+
+/** The same with many. */
+export type StreamMethod<I extends DescMessage, O extends DescMessage> = UnaryMethod<I, O>;

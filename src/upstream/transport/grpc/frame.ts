@@ -1,19 +1,8 @@
+import { PREFIX_BYTES } from "../envelopes.ts";
 import { ANSWER_BYTES_MAX } from "../inflate.ts";
-
-/** A flag and four bytes of length stand before each message. */
-const PREFIX_BYTES = 5;
 
 /** The most that a sensible answer has in it: one message. */
 export const FRAME_BYTES_MAX = PREFIX_BYTES + ANSWER_BYTES_MAX;
-
-/** A message, not compressed, as gRPC sends it. */
-export function toFrame(message: Uint8Array): Uint8Array {
-  const frame = Buffer.allocUnsafe(PREFIX_BYTES + message.byteLength);
-  frame[0] = 0;
-  frame.writeUInt32BE(message.byteLength, 1);
-  frame.set(message, PREFIX_BYTES);
-  return frame;
-}
 
 export type Frame =
   | { readonly kind: "message"; readonly isCompressed: boolean; readonly message: Uint8Array }

@@ -4,6 +4,7 @@ import { UpstreamError } from "../../upstream-error.ts";
 import { codeOfHttpStatus } from "../http-status.ts";
 import { type InflateOptions, inflate } from "../inflate.ts";
 import { parseMessage } from "../parse-message.ts";
+import type { Speaker } from "../upstream-words.ts";
 import { codeOfStatus } from "./codes.ts";
 import { fromFrame } from "./frame.ts";
 
@@ -15,9 +16,6 @@ export interface GrpcAnswer {
   readonly body: Buffer;
 }
 
-/** An upstream's words go into logs: as many of them as help. */
-const WORDS_MAX = 500;
-
 /**
  * The message in an answer of gRPC. Rejects with the error that is there instead, as an UpstreamError; with the
  * signal's reason if it aborts while a compressed message is unpacked.
@@ -25,32 +23,39 @@ const WORDS_MAX = 500;
 export async function fromGrpcAnswer<O extends DescMessage>(
   schema: O,
   answer: GrpcAnswer,
-  options: Pick<InflateOptions, "target" | "offered" | "signal">,
+  options: Pick<InflateOptions, "target" | "words" | "offered" | "signal">,
 ): Promise<MessageShape<O>> {
   const { target } = options;
-  const cannotUse = (expected: string, got: string, code = "answer") =>
-    new UpstreamError(code, `Cannot use what ${target} answered: must be ${expected}, got ${got}`);
+  const refusal = toRefusal(options, answer);
+  if (refusal !== undefined) throw refusal;
+  const frame = fromFrame(answer.body);
+  if (frame.kind === "nonsense") throw cannotUse(target, "one message of gRPC", frame.got);
+  if (!frame.isCompressed) return parseMessage(target, schema, frame.message);
+  const encoding = textOf(answer.response["grpc-encoding"]);
+  if (encoding === undefined || encoding === "identity")
+    throw cannotUse(target, "one message of gRPC", "a compressed one that does not say how");
+  return parseMessage(target, schema, await inflate(frame.message, { ...options, encoding }));
+}
 
-  const { response, body } = answer;
+/** The error with which a call ended, or why what came is no answer of gRPC. Undefined: it succeeded. */
+export function toRefusal(upstream: Speaker, answer: Omit<GrpcAnswer, "body">): UpstreamError | undefined {
+  const { target, words } = upstream;
+  const { response } = answer;
   const status = statusOf(answer);
   if (status === undefined) {
     const httpStatus = response[":status"] ?? 0;
-    const type = response["content-type"]?.slice(0, WORDS_MAX) || "none";
+    const type = words(response["content-type"] ?? "") || "none";
     const got = isGrpc(response) ? "no grpc-status" : `HTTP status ${httpStatus} with content type ${type}`;
-    throw cannotUse("gRPC", got, httpStatus === 200 ? "answer" : codeOfHttpStatus(httpStatus));
+    return cannotUse(target, "gRPC", got, httpStatus === 200 ? "answer" : codeOfHttpStatus(httpStatus));
   }
   const code = codeOfStatus(status);
-  if (code !== "ok") {
-    const words = decodeWords(wordsOf(answer)).slice(0, WORDS_MAX);
-    throw new UpstreamError(code, `${target} answered ${code}: ${words}`, { answered: true });
-  }
-  const frame = fromFrame(body);
-  if (frame.kind === "nonsense") throw cannotUse("one message of gRPC", frame.got);
-  if (!frame.isCompressed) return parseMessage(target, schema, frame.message);
-  const encoding = textOf(response["grpc-encoding"]);
-  if (encoding === undefined || encoding === "identity")
-    throw cannotUse("one message of gRPC", "a compressed one that does not say how");
-  return parseMessage(target, schema, await inflate(frame.message, { ...options, encoding }));
+  if (code === "ok") return undefined;
+  const said = words(decodeWords(wordsOf(answer)));
+  return new UpstreamError(code, `${target} answered ${code}: ${said}`, { answered: true });
+}
+
+function cannotUse(target: string, expected: string, got: string, code = "answer"): UpstreamError {
+  return new UpstreamError(code, `Cannot use what ${target} answered: must be ${expected}, got ${got}`);
 }
 
 /** Undefined: nobody who speaks gRPC said how the call ended. */
@@ -59,11 +64,12 @@ export function statusOf({ response, trailers }: Omit<GrpcAnswer, "body">): stri
   return textOf(trailers?.["grpc-status"]) ?? textOf(response["grpc-status"]);
 }
 
-function wordsOf({ response, trailers }: GrpcAnswer): string {
+function wordsOf({ response, trailers }: Omit<GrpcAnswer, "body">): string {
   return textOf(trailers?.["grpc-message"]) ?? textOf(response["grpc-message"]) ?? "";
 }
 
-function isGrpc(response: IncomingHttpHeaders): boolean {
+/** Whether somebody answered who speaks gRPC. */
+export function isGrpc(response: IncomingHttpHeaders): boolean {
   return /^application\/grpc(\+|;|$)/.test(response["content-type"] ?? "");
 }
 

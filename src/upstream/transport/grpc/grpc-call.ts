@@ -7,7 +7,7 @@ import { type Dialer, endedError } from "../socket/dialer.ts";
 import { nameOfHttp2Error } from "./codes.ts";
 import { FRAME_BYTES_MAX } from "./frame.ts";
 import { type GrpcAnswer, statusOf } from "./grpc-answer.ts";
-import type { Http2Connection } from "./http2-connection.ts";
+import type { Http2Call, Http2Connection } from "./http2-connection.ts";
 
 export interface GrpcCall {
   readonly connection: Http2Connection;
@@ -87,19 +87,21 @@ export function makeCall(options: GrpcCall): Promise<GrpcOutcome> {
       if (response !== undefined && (isWhole || statusOf({ response, trailers }) !== undefined)) {
         settle({ kind: "answer", answer: { response, trailers, body: Buffer.concat(chunks) } });
       } else {
-        settle(toFailure(options, stream, response !== undefined, streamError));
+        settle(toFailure(options, call, response !== undefined, streamError));
       }
     });
     stream.end(body);
   });
 }
 
-function toFailure(
-  { connection, dialer, target }: GrpcCall,
-  stream: NonNullable<ReturnType<Http2Connection["begin"]>>["stream"],
+/** What a call came to that was not answered to its end. */
+export function toFailure(
+  { connection, dialer, target }: Pick<GrpcCall, "connection" | "dialer" | "target">,
+  call: Http2Call,
   hasResponse: boolean,
   streamError: Error | undefined,
-): GrpcOutcome {
+): Exclude<GrpcOutcome, { readonly kind: "answer" }> {
+  const { stream } = call;
   const isRefused = stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
   const isReset = connection.failure === undefined && !connection.isBroken && stream.rstCode !== 0;
   const error = isReset
@@ -112,9 +114,8 @@ function toFailure(
         connection.failure ?? causeOf(streamError) ?? endedError(),
         connection.hasAnswered ? undefined : connection.socket,
       );
-  // A kept connection may be closed by the other side just as it is used again.
-  const isStale = connection.isBroken && connection.hasAnswered;
-  const isUnprocessed = !hasResponse && (isRefused || isStale || connection.isUnprocessed(stream));
+  const isStale = connection.isBroken && call.isOnDoubtful;
+  const isUnprocessed = !hasResponse && (isRefused || isStale || connection.isUnprocessed(call));
   return { kind: isUnprocessed ? "unprocessed" : "failed", error };
 }
 

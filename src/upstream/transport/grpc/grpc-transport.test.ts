@@ -349,17 +349,31 @@ test.each<[string, (session: ServerHttp2Session) => void]>([
   }
 });
 
-test("a connection that breaks as it is used again is replaced, and the call repeated", async () => {
+test("a connection that breaks as it is used again after a while is replaced, and the call repeated", async () => {
+  const clock = new FakeClock();
   let calls = 0;
   await using server = await serve((stream) => {
     calls += 1;
     if (calls === 2) server.breakConnections();
     else answer(stream);
   });
-  await using client = openClient(server.url);
+  await using client = openClient(server.url, { clock });
   await ask(client);
+  await clock.advance(1_000);
   expect((await ask(client)).flagIds).toEqual(["a/1"]);
   expect([calls, server.sessions.length]).toEqual([3, 2]);
+});
+
+test("a connection that was broken before a call was written is replaced, and the call repeated", async () => {
+  await using server = await serve((stream) => answer(stream));
+  await using client = openClient(server.url);
+  for (let i = 1; i <= 5; i++) {
+    expect((await ask(client)).flagIds).toEqual(["a/1"]);
+    expect(server.sessions).toHaveLength(i);
+    // From a timer, what sockets have heard is read before anything is written.
+    await new Promise<void>((resolve) => setTimeout(resolve));
+    server.breakConnections();
+  }
 });
 
 test("a connection that breaks on its first call is an error", async () => {

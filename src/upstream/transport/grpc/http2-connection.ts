@@ -8,6 +8,7 @@ import {
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { Clock } from "../../../system/clock.ts";
+import { QUIET_MS } from "../stale.ts";
 import { nameOfHttp2Error } from "./codes.ts";
 
 export interface Http2ConnectionOptions {
@@ -28,6 +29,10 @@ export interface Http2Call {
   readonly stream: ClientHttp2Stream;
   /** What had been heard of the other side when it began. */
   readonly heard: number;
+  /** What had been sent to it. */
+  readonly sent: number;
+  /** No call had been answered for so long that it may have been gone by then. */
+  readonly isOnDoubtful: boolean;
 }
 
 /** Megabytes. With Node's 10, a client does not take a dozen large answers side by side. */
@@ -49,7 +54,8 @@ export class Http2Connection {
   #calls = 0;
   #idleSince: number;
   #isLeaving = false;
-  #hasAnswered = false;
+  /** Undefined: nothing was answered yet. */
+  #answeredAt: number | undefined;
   #failure: Error | undefined;
   /** Of the calls that the other side may have looked at. Undefined: it has not said goodbye. */
   #lastStreamId: number | undefined;
@@ -87,7 +93,7 @@ export class Http2Connection {
 
   /** Whether a call was answered on it. */
   get hasAnswered(): boolean {
-    return this.#hasAnswered;
+    return this.#answeredAt !== undefined;
   }
 
   /** It broke, without the other side having taken its leave. */
@@ -103,17 +109,24 @@ export class Http2Connection {
   /** Begins a call. Undefined: it takes none. */
   begin(headers: OutgoingHttpHeaders): Http2Call | undefined {
     if (!this.takesCalls) return undefined;
+    const { bytesRead, bytesWritten } = this.socket;
+    const quietMs = this.#options.clock.now() - (this.#answeredAt ?? Infinity);
     const stream = this.#session.request(headers);
     // For what comes when nobody waits for the call any more.
     stream.on("error", () => {});
     this.#calls += 1;
     if ((stream.id ?? 0) > STREAM_ID_MAX) this.#isLeaving = true;
-    return { stream, heard: this.socket.bytesRead };
+    return { stream, heard: bytesRead, sent: bytesWritten, isOnDoubtful: quietMs >= QUIET_MS };
+  }
+
+  /** Something came for a call that goes on: the other side is what it should be. */
+  answered(): void {
+    this.#answeredAt = this.#options.clock.now();
   }
 
   /** A call has ended. To be told once of each. */
   end(outcome: "answered" | "failed"): void {
-    if (outcome === "answered") this.#hasAnswered = true;
+    if (outcome === "answered") this.answered();
     this.#calls -= 1;
     if (this.#calls > 0) return;
     this.#idleSince = this.#options.clock.now();
@@ -126,9 +139,10 @@ export class Http2Connection {
     this.#isLeaving = true;
   }
 
-  /** The other side has said that it did not even look at this call. */
-  isUnprocessed(stream: ClientHttp2Stream): boolean {
-    return this.#lastStreamId !== undefined && (stream.id ?? Infinity) > this.#lastStreamId;
+  /** The other side has said that it did not even look at this call, or cannot have seen it. */
+  isUnprocessed({ stream, sent }: Http2Call): boolean {
+    if (this.#lastStreamId !== undefined) return (stream.id ?? Infinity) > this.#lastStreamId;
+    return this.isBroken && this.hasAnswered && this.socket.bytesWritten === sent;
   }
 
   /** Ends it, and what is under way on it. `reason`: what those calls are told. */

@@ -3,6 +3,7 @@ import { UpstreamError } from "../../upstream-error.ts";
 import { ANSWER_BYTES_MAX, inflate, tooLong } from "../inflate.ts";
 import type { Target } from "../parse-target.ts";
 import type { Dialer } from "../socket/dialer.ts";
+import type { UpstreamWords } from "../upstream-words.ts";
 import type { HttpAnswer } from "./connect-answer.ts";
 import type { UpstreamAgent } from "./upstream-agent.ts";
 
@@ -16,6 +17,7 @@ export interface HttpPost {
   readonly body: Uint8Array;
   /** What the headers say is accepted. */
   readonly compression: "none" | "gzip";
+  readonly words: UpstreamWords;
   readonly signal: AbortSignal;
 }
 
@@ -26,7 +28,8 @@ export async function post(options: HttpPost): Promise<HttpAnswer> {
   options.signal.throwIfAborted();
   if (first.kind === "answer") return read(first, options);
   if (first.kind === "failed") throw first.error;
-  // A kept connection may be closed by the other side just as it is used again; a new one tells.
+  // Those that were used before it are no better; a new one tells.
+  options.agent.closeFree();
   const second = await attempt(options);
   options.signal.throwIfAborted();
   if (second.kind === "answer") return read(second, options);
@@ -40,28 +43,43 @@ interface Received extends HttpAnswer {
 
 type Outcome = Received | { readonly kind: "failed" | "connection was stale"; readonly error: UpstreamError };
 
-async function read(answer: Received, { target, compression, signal }: HttpPost): Promise<HttpAnswer> {
+async function read(answer: Received, { target, words, compression, signal }: HttpPost): Promise<HttpAnswer> {
   const { encoding } = answer;
   if (encoding === "") return answer;
-  const options = { target: target.name, encoding, offered: compression, signal };
+  const options = { target: target.name, words, encoding, offered: compression, signal };
   return { ...answer, body: await inflate(answer.body, options) };
 }
 
+/** So little goes to the kernel in one piece: if that fails, none of it was sent. */
+const ONE_WRITE_BYTES = 4_096;
+
 function attempt(options: HttpPost): Promise<Outcome> {
   const { target, agent, dialer, path, headers, body, signal } = options;
-  return new Promise((resolve) => {
-    const request = httpRequest({ agent, method: "POST", path: `${target.prefix}${path}`, headers, signal });
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ agent, method: "POST", path: `${target.prefix}${path}`, headers });
     agent.underWay.add(request);
     let response: IncomingMessage | undefined;
-    const settle = (outcome: Outcome) => {
+    const forget = () => {
+      signal.removeEventListener("abort", abort);
       agent.underWay.delete(request);
+    };
+    // Node would do this too, for a quarter of what a call costs, and tell who waits for a connection when it has one.
+    const abort = () => {
+      forget();
+      request.destroy();
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    const settle = (outcome: Outcome) => {
+      forget();
       resolve(outcome);
     };
     const fail = (cause: Error) => {
       const { socket } = request;
       // A request that waited for a connection does not know that it was another's before.
       const isReused = request.reusedSocket || (socket?.bytesRead ?? 0) > 0;
-      const isStale = response === undefined && isReused && !agent.isClosed;
+      const isUnsent = isReused && body.byteLength <= ONE_WRITE_BYTES && isAboutWriting(cause);
+      const isStale = response === undefined && !agent.isClosed && (isUnsent || agent.isOnDoubtful(request));
       const error = dialer.notReached(cause, isReused ? undefined : socket);
       settle({ kind: isStale ? "connection was stale" : "failed", error });
     };
@@ -72,6 +90,11 @@ function attempt(options: HttpPost): Promise<Outcome> {
     });
     request.end(body);
   });
+}
+
+/** A write that fails at once meets what the other side did before. */
+function isAboutWriting(error: NodeJS.ErrnoException): boolean {
+  return error.syscall === "write" || error.code === "EPIPE";
 }
 
 function collect(

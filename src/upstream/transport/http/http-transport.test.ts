@@ -75,7 +75,8 @@ test("sends credentials that are in the URL, and never shows them", async () => 
 
 test("speaks to a Unix socket", async () => {
   const folder = mkdtempSync(join(tmpdir(), "pbflagd-client-"));
-  const path = join(folder, "socket");
+  // Nothing in it is encoded, or means what it would in another URL.
+  const path = join(folder, "a#b?c d%20e%zz");
   const server = createHttpServer((_, response) => answer(response)).listen(path);
   await once(server, "listening");
   {
@@ -95,6 +96,13 @@ test.each([
   ["unix:relative", "unix:"],
   ["unix://host/path", "unix:"],
   ["http://bob:%zz@host", "a % that encodes nothing"],
+  ["http://bob:hunter2@host:0", "port 0"],
+  ["grpc://bob:hunter2@host:0/a", "port 0"],
+  ["http://bob:hunter2@host?a", "http:"],
+  ["HTTP://host", "HTTP:"],
+  ["unix:///", "unix:"],
+  [`unix:///${"s".repeat(103)}`, "a path of more than 103 bytes"],
+  ["http://bob:hunter2@host\n", "one with a control character"],
 ])("refuses the URL %j without repeating it", (url, got) => {
   expect(() => openClient(url)).toThrow(
     `Cannot use upstream a: url must be http://…, https://…, grpc://…, grpcs://…, unix:///… or exec:…, got ${got}`,

@@ -5,12 +5,14 @@ import { lookUpOnce } from "../../../system/look-up-once.ts";
 import { UpstreamError } from "../../upstream-error.ts";
 import type { UpstreamSettings } from "../../upstream-settings.ts";
 import type { Target } from "../parse-target.ts";
+import type { UpstreamWords } from "../upstream-words.ts";
 import { loadTlsFiles } from "./tls-files.ts";
 import { whyNotReached } from "./why-not-reached.ts";
 
 export interface DialerOptions {
   readonly target: Target;
   readonly settings: Pick<UpstreamSettings, "name" | "auth" | "tls" | "connection">;
+  readonly words: UpstreamWords;
   readonly clock: Pick<Clock, "sleep">;
 }
 
@@ -26,7 +28,7 @@ export interface Dialer extends AsyncDisposable {
 }
 
 /** Throws an UpstreamError if a PEM file that the settings name cannot be used. */
-export function openDialer({ target, settings, clock }: DialerOptions): Dialer {
+export function openDialer({ target, settings, words, clock }: DialerOptions): Dialer {
   const { connectTimeoutMs, keepAliveMs } = settings.connection;
   const hasCertificate = settings.auth.method === "mtls";
   if (hasCertificate && !target.secure) {
@@ -58,7 +60,7 @@ export function openDialer({ target, settings, clock }: DialerOptions): Dialer {
 
     notReached(cause, socket) {
       const isSilentAfterHandshake = socket instanceof TLSSocket && socket.authorized;
-      const why = whyNotReached(cause, { isSilentAfterHandshake, hasCertificate });
+      const why = whyNotReached(cause, { isSilentAfterHandshake, hasCertificate, words });
       return new UpstreamError("connection", `Cannot reach ${target.name}: ${why}`, { cause });
     },
 

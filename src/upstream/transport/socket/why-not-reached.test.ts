@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
+import { createUpstreamWords } from "../upstream-words.ts";
 import { whyNotReached } from "./why-not-reached.ts";
 
-const NOTHING = { isSilentAfterHandshake: false, hasCertificate: false };
+const words = createUpstreamWords({ identity: { "x-api-key": "k3y" }, credentials: undefined });
+const NOTHING = { isSilentAfterHandshake: false, hasCertificate: false, words };
 const openSsl = (reason: string) =>
   `80E8:error:0A000412:SSL routines:ssl3_read_bytes:${reason}:../deps/rec_layer_s3.c:1600:SSL alert number 42\n`;
 
@@ -50,9 +52,9 @@ test.each([
     { isSilentAfterHandshake: true, hasCertificate: false },
     "it closed the connection right after the TLS handshake, as a server does that wants a client certificate",
   ],
-])("a connection that ends under the circumstances %j", (circumstances, words) => {
+])("a connection that ends under the circumstances %j", (circumstances, expected) => {
   const error = Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
-  expect(whyNotReached(error, circumstances)).toBe(words);
+  expect(whyNotReached(error, { ...circumstances, words })).toBe(expected);
 });
 
 test("what a server makes us say has an end", () => {
@@ -62,4 +64,11 @@ test("what a server makes us say has an end", () => {
   });
   expect(whyNotReached(error, NOTHING).length).toBeLessThan(600);
   expect(whyNotReached(new Error("z".repeat(9_999)), NOTHING)).toHaveLength(500);
+});
+
+test("what a server makes us say has none of our secrets in it", () => {
+  const reason = "Host: a is not in the cert's altnames: DNS:k3y.test";
+  const error = Object.assign(new Error("x"), { code: "ERR_TLS_CERT_ALTNAME_INVALID", reason });
+  expect(whyNotReached(error, NOTHING)).toMatch(/altnames: DNS:\*\*\*\.test$/);
+  expect(whyNotReached(new Error("no k3y"), NOTHING)).toBe("no ***");
 });

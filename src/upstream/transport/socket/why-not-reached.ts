@@ -1,5 +1,4 @@
-/** A server's words go into logs: as many of them as help. */
-const WORDS_MAX = 500;
+import type { UpstreamWords } from "../upstream-words.ts";
 
 const UNKNOWN_AUTHORITY =
   "its certificate is not from an authority that is trusted here (tls.ca_file says which are)";
@@ -40,24 +39,26 @@ export interface Circumstances {
   readonly isSilentAfterHandshake: boolean;
   /** We have a certificate to show. */
   readonly hasCertificate: boolean;
+  /** For what the other side has put into a message. */
+  readonly words: UpstreamWords;
 }
 
 /** Why there is no answer, in words for operators. */
 export function whyNotReached(cause: unknown, circumstances: Circumstances): string {
   if (!(cause instanceof Error)) return String(cause);
-  const { isSilentAfterHandshake, hasCertificate } = circumstances;
+  const { isSilentAfterHandshake, hasCertificate, words: repeat } = circumstances;
   const code = codeOf(cause);
   if (code !== undefined) {
     const words = IN_WORDS[code];
     if (words !== undefined) return words;
     if (code === "ERR_TLS_CERT_ALTNAME_INVALID")
-      return `its certificate is for another name: ${reasonOf(cause)}`;
+      return `its certificate is for another name: ${repeat(reasonOf(cause))}`;
     const [, alert] = CLIENT_CERTIFICATE_ALERT.exec(code) ?? [];
     if (alert !== undefined)
       return `${refusal(hasCertificate)} (${alert.toLowerCase().replaceAll("_", " ")})`;
   }
   const [, reason] = OPENSSL_REASON.exec(cause.message) ?? [];
-  if (reason !== undefined) return `TLS failed: ${reason}`;
+  if (reason !== undefined) return `TLS failed: ${repeat(reason)}`;
   if (isSilentAfterHandshake && BROKEN_OFF.has(code)) {
     return `it closed the connection right after the TLS handshake, as a server does that ${hasCertificate ? "refuses the client's certificate" : "wants a client certificate"}`;
   }
@@ -65,7 +66,7 @@ export function whyNotReached(cause: unknown, circumstances: Circumstances): str
   if (cause instanceof AggregateError && cause.message === "") {
     return cause.errors.map((error) => whyNotReached(error, circumstances)).join(", ");
   }
-  return cause.message.slice(0, WORDS_MAX);
+  return repeat(cause.message);
 }
 
 /** An error met while writing has its cause in its message only. */
@@ -83,5 +84,5 @@ function refusal(hasCertificate: boolean): string {
 function reasonOf(error: Error): string {
   const reason = "reason" in error ? String(error.reason) : error.message;
   // Node goes on with the names that there are, also where there is none.
-  return reason.replace(/:\s*$/, "").slice(0, WORDS_MAX);
+  return reason.replace(/:\s*$/, "");
 }

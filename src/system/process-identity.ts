@@ -1,12 +1,25 @@
 import { execFile } from "node:child_process";
 import { readFile, readlink } from "node:fs/promises";
 import { platform } from "node:os";
+import { pid as ownPid } from "node:process";
 
 /** A process that cannot be taken for another one that was given its number later. */
 export interface ProcessIdentity {
   readonly pid: number;
   /** As its system tells it; to be compared, not read. */
   readonly startedAt: string;
+}
+
+/** Who this process is. Undefined where the system does not tell. */
+export function identifySelf(): Promise<ProcessIdentity | undefined> {
+  return identifyProcess(ownPid);
+}
+
+/** Whether a value that was read from a file names a process. */
+export function isProcessIdentity(value: unknown): value is ProcessIdentity {
+  if (typeof value !== "object" || value === null) return false;
+  const { pid, startedAt } = value as Partial<Record<keyof ProcessIdentity, unknown>>;
+  return typeof pid === "number" && Number.isSafeInteger(pid) && pid > 0 && typeof startedAt === "string";
 }
 
 /** Undefined: there is no such process, or it has ended and only its parent does not know. */

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
-import { runInSlices } from "../system/run-in-slices.ts";
+import { runInSlices } from "./run-in-slices.ts";
 
 /** Takes a fraction of a millisecond. */
 const STEP_BYTES = 256 * 1024;
 
 /** SHA-256 in hexadecimal, without holding up the process. */
-export function hashSet(bytes: Uint8Array): Promise<string> {
+export function hashBytes(bytes: Uint8Array): Promise<string> {
   return runInSlices(hashInSteps(bytes));
 }
 

@@ -1,0 +1,79 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { availableParallelism, cpus, loadavg, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { connectDatabase } from "../src/store/database.ts";
+import { openEmbeddedPostgres } from "../src/store/embedded/embedded-postgres.ts";
+import { migrate } from "../src/store/migrate.ts";
+import { systemClock } from "../src/system/clock.ts";
+import { openScene } from "../test/daemon/scene.ts";
+import { followMany } from "./followers.ts";
+import { KILLED_FLAG, type Measured, measure } from "./measure-kills.ts";
+import { describeTable } from "./table.ts";
+import { openThreeTiers } from "./three-tiers.ts";
+
+/** How many follow the edge, and how many other changes a second are committed meanwhile. */
+interface Round {
+  readonly followers: number;
+  readonly othersPerSecond: number;
+}
+
+const ROUNDS: readonly Round[] = [
+  { followers: 10, othersPerSecond: 0 },
+  { followers: 100, othersPerSecond: 0 },
+  { followers: 1_000, othersPerSecond: 0 },
+  { followers: 10, othersPerSecond: 20 },
+];
+
+const { values: options } = parseArgs({
+  options: {
+    followers: { type: "string" },
+    kills: { type: "string", default: "200" },
+    others: { type: "string", default: "0" },
+    // For the process of the followers, which this one starts.
+    follow: { type: "string" },
+  },
+});
+
+if (options.follow === undefined) await main();
+else await followMany(options.follow, Number(options.followers), KILLED_FLAG);
+
+async function main(): Promise<void> {
+  const kills = Number(options.kills);
+  const rounds =
+    options.followers === undefined
+      ? ROUNDS
+      : [{ followers: Number(options.followers), othersPerSecond: Number(options.others) }];
+  const numbers = [kills, ...rounds.flatMap((round) => [round.followers, round.othersPerSecond])];
+  if (numbers.some((number) => !Number.isInteger(number) || number < 0) || kills === 0)
+    throw new Error("Cannot measure: --followers, --kills and --others must be whole numbers");
+
+  const measured: Measured[] = [];
+  for (const round of rounds) measured.push(await measureRound(round, kills));
+  const [cpu] = cpus();
+  console.log(`
+${new Date().toISOString().slice(0, 10)}, ${cpu?.model.trim()}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}, ${kills} kills a row, load average at the end ${loadavg()
+    .map((load) => load.toFixed(1))
+    .join(" ")}
+
+${describeTable(measured)}`);
+}
+
+async function measureRound({ followers, othersPerSecond }: Round, kills: number): Promise<Measured> {
+  const folder = await mkdtemp(join(tmpdir(), "pbflagd-bench-"));
+  try {
+    await using postgres = await openEmbeddedPostgres({
+      dataDir: join(folder, "data"),
+      clock: systemClock,
+      binaries: "npm",
+    });
+    await using database = await connectDatabase({ url: postgres.url });
+    await migrate(database);
+    await using scene = await openScene({ url: postgres.url });
+    await using tiers = await openThreeTiers(postgres.url, scene);
+    console.log(`${followers} followers, ${othersPerSecond} other changes a second: ${kills} kills …`);
+    return await measure({ url: postgres.url, tiers, kills, followers, othersPerSecond });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

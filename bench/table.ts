@@ -1,0 +1,50 @@
+import type { Measured } from "./measure-kills.ts";
+
+const HEAD = [
+  "Followers",
+  "Other changes/s",
+  "Where",
+  "Kill p50 ms",
+  "p99",
+  "max",
+  "Revive p50 ms",
+  "p99",
+  "max",
+  "CPU %",
+  "RSS MiB",
+  "Reads a change",
+];
+
+/** All that was measured, as a table in Markdown. */
+export function describeTable(measured: readonly Measured[]): string {
+  const rows = measured.flatMap((each) => rowsOf(each));
+  const lines = [HEAD, HEAD.map(() => "---"), ...rows];
+  return lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
+function rowsOf(measured: Measured): readonly (readonly string[])[] {
+  const { followers, othersPerSecond, seconds, changes, tiers, lastFollowerMs } = measured;
+  const circumstances = [String(followers), String(othersPerSecond)];
+  return [
+    ...tiers.map((tier) => [
+      ...circumstances,
+      tier.name,
+      ...times(tier.killsMs),
+      ...times(tier.revivesMs),
+      ((100 * tier.cpuSeconds) / seconds).toFixed(1),
+      (tier.residentBytes / 2 ** 20).toFixed(0),
+      (tier.storeCalls / changes).toFixed(2),
+    ]),
+    ...(followers === 0
+      ? []
+      : [[...circumstances, "the last follower", ...times(lastFollowerMs), "", "", "", "", "", ""]]),
+  ];
+}
+
+/** Median, the 99th in a hundred (the nearest rank) and the longest, in milliseconds. */
+function times(timesMs: readonly number[]): readonly string[] {
+  const sorted = timesMs.toSorted((a, b) => a - b);
+  return [0.5, 0.99, 1].map((share) =>
+    (sorted[Math.ceil(share * sorted.length) - 1] ?? Number.NaN).toFixed(1),
+  );
+}

@@ -1,0 +1,71 @@
+import { access, constants } from "node:fs/promises";
+import type { Config } from "../config/settings.ts";
+import type { Dependency } from "../health/dependency-health.ts";
+import type { ChangeFeed } from "../kills/change-feed.ts";
+import type { Namespace } from "../namespaces/namespace.ts";
+import type { Clock } from "../system/clock.ts";
+import { createFolder } from "../system/create-folder.ts";
+import { formatTimestamp } from "../system/timestamp.ts";
+
+/** A store that answers, but fails some of its calls, is not well: a missing privilege, for instance. */
+export function withoutTrouble(
+  { name, check }: Dependency,
+  troubles: ReadonlyMap<string, string>,
+): Dependency {
+  return {
+    name,
+    async check(signal) {
+      const message = await check(signal);
+      const [trouble] = troubles.values();
+      if (trouble !== undefined) throw new Error(trouble);
+      return message;
+    },
+  };
+}
+
+/** Since when what is in force has not been heard anew. */
+export function stateHealth(
+  { killSet, health }: Pick<Namespace, "killSet" | "health">,
+  clock: Clock,
+): Dependency {
+  return {
+    name: "state",
+    async check() {
+      const readAt = killSet.value?.readAt;
+      if (readAt === undefined) throw new Error("nothing is known yet");
+      const heard = formatTimestamp(clock.wallNow() - (clock.now() - readAt));
+      if (health.status === "serving") return `as the store had it at ${heard}`;
+      throw new Error(`the store has not been heard since ${heard}: answers come from memory`);
+    },
+  };
+}
+
+/** Whether changes come by push. */
+export function feedHealth(feed: Pick<ChangeFeed, "state"> | undefined): readonly Dependency[] {
+  if (feed === undefined) return [];
+  return [
+    {
+      name: "feed",
+      async check() {
+        const { state } = feed;
+        if (state.kind === "broken") throw new Error(`changes are found by polling: ${state.reason}`);
+        return state.kind === "connected" ? "changes are told at once" : "connecting";
+      },
+    },
+  ];
+}
+
+/** Where something is kept for a restart. */
+export function stateFolder({ stateDir }: Config): readonly Dependency[] {
+  if (stateDir === undefined) return [];
+  return [
+    {
+      name: "state_dir",
+      async check() {
+        await createFolder(stateDir, 0o700);
+        await access(stateDir, constants.W_OK);
+        return "writable";
+      },
+    },
+  ];
+}

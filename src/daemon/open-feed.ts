@@ -1,0 +1,37 @@
+import type { Config } from "../config/settings.ts";
+import type { ChangeFeed, ChangeFeedOptions } from "../kills/change-feed.ts";
+import { openPostgresFeed } from "../kills/postgres-feed.ts";
+import { openUpstreamFeed } from "../kills/upstream-feed.ts";
+import type { Namespace } from "../namespaces/namespace.ts";
+import type { UpstreamPool } from "../upstream/pool/upstream-pool.ts";
+import type { DaemonDeps } from "./deps.ts";
+
+export interface FeedParts {
+  readonly config: Config;
+  readonly deps: Pick<DaemonDeps, "clock" | "random" | "logger">;
+  readonly namespace: Pick<Namespace, "changeNoticed" | "storeReturned">;
+  /** Undefined in root mode. */
+  readonly pool: UpstreamPool | undefined;
+}
+
+/** What tells this daemon of changes at once: the database, or an upstream. The poll goes on beside it. */
+export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFeed | undefined {
+  const { clock, random, logger } = deps;
+  const options: ChangeFeedOptions = {
+    onNotice: ({ version }) => namespace.changeNoticed(version),
+    onResync: () => namespace.changeNoticed(undefined),
+    onStateChange(state) {
+      if (state.kind === "connected") logger.info("feed_connected");
+      if (state.kind !== "broken") return;
+      logger.warn("feed_broken", { msg: "changes are found by polling", reason: state.reason });
+      // Soon, and not at once: a thousand others may have lost the same upstream.
+      namespace.storeReturned();
+    },
+    clock,
+    random,
+  };
+  const url = config.databaseListen ?? config.database;
+  if (url !== undefined) return openPostgresFeed({ ...options, url });
+  if (pool === undefined) return undefined;
+  return openUpstreamFeed({ ...options, pool });
+}

@@ -1,0 +1,34 @@
+import type { Version } from "../evaluation/version.ts";
+import type { Clock } from "../system/clock.ts";
+
+/** How a feed stands with what it follows. Times are on the clock's monotonic scale, in milliseconds. */
+export type FeedState =
+  | { readonly kind: "connecting" }
+  | { readonly kind: "connected"; readonly since: number }
+  | { readonly kind: "broken"; readonly reason: string; readonly retryAt: number };
+
+/** Something changed. It says to look now, not what to believe. */
+export interface ChangeNotice {
+  /** Which version there is to be seen; undefined where the notice does not say, or not in a way that can be read. */
+  readonly version: Version | undefined;
+}
+
+/** Who is told. None of these may throw. */
+export interface ChangeFeedOptions {
+  readonly onNotice: (notice: ChangeNotice) => void;
+  /** Notices may have been missed, from the beginning too: whoever follows reads everything anew. */
+  readonly onResync: () => void;
+  /** Told when the kind of state or the reason changes, and not of every try that fails for the same reason. */
+  readonly onStateChange: (state: FeedState) => void;
+  readonly clock: Clock;
+  /** From 0 up to 1. */
+  readonly random: () => number;
+}
+
+/**
+ * Tells at once that state has changed, where the kill poll would notice in time. It applies nothing, may miss
+ * anything while it is not connected, and finds its way back by itself. Disposing ends it.
+ */
+export interface ChangeFeed extends AsyncDisposable {
+  readonly state: FeedState;
+}

@@ -1,0 +1,75 @@
+import { reasonOf } from "../store/postgres-connection.ts";
+import type { ChangeFeed, ChangeFeedOptions, FeedState } from "./change-feed.ts";
+
+/** What a try at following tells while it lasts. */
+export interface Progress {
+  /** Whatever changes from here on is noticed. `missedNothing`: so was what changed before. */
+  readonly connected: (options?: { readonly missedNothing: boolean }) => void;
+  /** It has held for a while: should it be lost, then this is not the same trouble as before. */
+  readonly settled: () => void;
+}
+
+export interface KeepFollowingOptions extends Omit<ChangeFeedOptions, "onNotice"> {
+  /** Follows until it fails or `signal` aborts, and rejects with the reason. */
+  readonly follow: (progress: Progress, signal: AbortSignal) => Promise<never>;
+  /** The wait after a failure; `inVain` counts from 0, `chance` is 0 to 1. Unset: `reconnectDelayMs`. */
+  readonly delayMs?: (inVain: number, chance: number, error: unknown) => number;
+}
+
+const DELAY_FIRST_MS = 200;
+const DELAY_MAX_MS = 5_000;
+
+/** A feed that follows, and after each failure tries again, at first soon and at the latest after five seconds. */
+export function keepFollowing(options: KeepFollowingOptions): ChangeFeed {
+  const { clock, random, follow, delayMs: delayAfter = reconnectDelayMs, onResync, onStateChange } = options;
+  const stop = new AbortController();
+  let state: FeedState = { kind: "connecting" };
+
+  function enter(next: FeedState): void {
+    const previous = state;
+    state = next;
+    if (!isSameTrouble(previous, next)) onStateChange(next);
+  }
+
+  async function run(): Promise<void> {
+    let inVain = 0;
+    const progress: Progress = {
+      connected({ missedNothing } = { missedNothing: false }) {
+        if (stop.signal.aborted) return;
+        enter({ kind: "connected", since: clock.now() });
+        if (!missedNothing) onResync();
+      },
+      settled() {
+        inVain = 0;
+      },
+    };
+    while (!stop.signal.aborted) {
+      const error: unknown = await follow(progress, stop.signal).catch((cause: unknown) => cause);
+      if (stop.signal.aborted) return;
+      const delayMs = delayAfter(inVain, random(), error);
+      inVain += 1;
+      enter({ kind: "broken", reason: reasonOf(error), retryAt: clock.now() + delayMs });
+      await clock.sleep(delayMs, stop.signal).catch(() => {});
+    }
+  }
+
+  const running = run();
+  return {
+    get state() {
+      return state;
+    },
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await running;
+    },
+  };
+}
+
+/** 0.1 s to 5 s, in milliseconds; `inVain` counts from 0, `chance` is 0 to 1. */
+export function reconnectDelayMs(inVain: number, chance: number): number {
+  return Math.min(DELAY_FIRST_MS * 2 ** inVain, DELAY_MAX_MS) * (0.5 + 0.5 * chance);
+}
+
+function isSameTrouble(a: FeedState, b: FeedState): boolean {
+  return a.kind === "broken" && b.kind === "broken" && a.reason === b.reason;
+}

@@ -1,0 +1,30 @@
+import type { ChangeNotice } from "./change-feed.ts";
+
+/** Postgres carries less than 8,000 bytes; more than this nobody has to look at. */
+const PAYLOAD_MAX = 8_000;
+const EPOCH_MAX = 200;
+
+/**
+ * What a notice of the database says. Anybody who may connect can send one, so nothing is taken for granted; one that
+ * makes no sense still says that something happened.
+ */
+export function parseNotice(payload: string): ChangeNotice {
+  return { version: toVersion(payload.length <= PAYLOAD_MAX ? parseJson(payload) : undefined) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function toVersion(told: unknown): ChangeNotice["version"] {
+  if (typeof told !== "object" || told === null || !("epoch" in told) || !("revision" in told))
+    return undefined;
+  const { epoch, revision } = told;
+  if (typeof epoch !== "string" || epoch === "" || epoch.length > EPOCH_MAX) return undefined;
+  if (typeof revision !== "number" || !Number.isSafeInteger(revision) || revision < 0) return undefined;
+  return { epoch, revision };
+}

@@ -1,0 +1,43 @@
+import { join } from "node:path";
+import { readKeptFile, removeUnfinished, setAside } from "../../system/kept-file.ts";
+import { runInSlices } from "../../system/run-in-slices.ts";
+import { type Decoded, decodeSnapshot } from "./decode-snapshot.ts";
+import { SNAPSHOT_BYTES_MAX } from "./encode-snapshot.ts";
+import type { SnapshotContent } from "./snapshot-content.ts";
+import { findHolder } from "./snapshot-lock.ts";
+
+/** Its file in a folder. */
+export function snapshotPath(folder: string): string {
+  return join(folder, "snapshot");
+}
+
+/**
+ * The snapshot that was last written in a folder; undefined if there is none, or if a daemon that runs keeps its own
+ * there. What is torn, or not ours, or of another format, is set aside. `onProblem` is told a sentence. Never rejects.
+ */
+export async function loadSnapshot(
+  folder: string,
+  onProblem: (problem: string) => void,
+): Promise<SnapshotContent | undefined> {
+  const path = snapshotPath(folder);
+  const holder = await findHolder(folder);
+  if (holder !== undefined) {
+    onProblem(`Cannot use ${path}: it must be of one daemon only, got ${holder}`);
+    return undefined;
+  }
+  try {
+    await removeUnfinished(path);
+    const found = await read(path);
+    if (found.kind === "usable") return found.content;
+    if (found.kind === "unusable") onProblem(`Cannot use ${path}: ${found.reason}; ${await setAside(path)}`);
+  } catch (error) {
+    const got = error instanceof Error ? error.message : String(error);
+    onProblem(`Cannot use ${path}: it must be readable, got ${got}`);
+  }
+  return undefined;
+}
+
+async function read(path: string): Promise<Decoded | { readonly kind: "missing" }> {
+  const found = await readKeptFile(path, SNAPSHOT_BYTES_MAX);
+  return found.kind === "whole" ? runInSlices(decodeSnapshot(found.bytes)) : found;
+}

@@ -1,0 +1,402 @@
+import { once } from "node:events";
+import type { Socket } from "node:net";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, createClient, type Transport } from "@connectrpc/connect";
+import {
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+} from "@connectrpc/connect-node";
+import { status } from "@grpc/grpc-js";
+import { describe, expect, test } from "vitest";
+import { type CollectedStream, collectStream } from "../../../test/support/collect-stream.ts";
+import { eventually } from "../../../test/support/eventually.ts";
+import { FakeClock } from "../../../test/support/fake-clock.ts";
+import { upstreamSettings } from "../../../test/support/fake-upstream.ts";
+import { flagValue, overrideOf, stateOf } from "../../../test/support/flag-builders.ts";
+import { WatchScene } from "../../../test/support/watch-scene.ts";
+import { openGrpcJsClient, openRaw, sendHttp1 } from "../../../test/support/wire-clients.ts";
+import type { Version } from "../../evaluation/version.ts";
+import { toWireVersion } from "../../evaluation/wire-version.ts";
+import { type WatchRequestSchema, type WatchResponse, WatchService } from "../../gen/pbflagd/v1/watch_pb.ts";
+import { openTransport } from "../../upstream/transport/open-transport.ts";
+
+const { watch } = WatchService.method;
+const PATH = `/${WatchService.typeName}/Watch`;
+
+type Request = MessageInitShape<typeof WatchRequestSchema>;
+
+/** A follower over a connection of its own. */
+interface Follower extends AsyncDisposable {
+  readonly stream: CollectedStream<WatchResponse>;
+}
+
+function follow(scene: WatchScene, request: Request = {}, scheme = "http"): Follower {
+  const settings = upstreamSettings({ name: "root", url: `${scheme}://127.0.0.1:${scene.port}` });
+  const transport = openTransport({ settings, clock: new FakeClock() });
+  const stream = collectStream(transport, watch, request);
+  return {
+    stream,
+    async [Symbol.asyncDispose]() {
+      await stream[Symbol.asyncDispose]();
+      await transport[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function wire(version: Version) {
+  return toWireVersion(version);
+}
+
+describe.each(["http", "grpc"])("over %s", (scheme) => {
+  test("first tells what is in force, then what changes", async () => {
+    await using scene = await WatchScene.open();
+    const before = scene.version;
+    await using follower = follow(scene, {}, scheme);
+    const { stream } = follower;
+    expect(await stream.at(0)).toMatchObject({
+      version: wire(before),
+      ageMs: 0n,
+      heartbeatIntervalMs: 2_000n,
+      event: { case: "resync", value: { kills: { flagIds: ["a/2"], killedOverrides: [] } } },
+    });
+
+    scene.store.set(stateOf("a/1", { mode: "killed" }));
+    await scene.poll();
+    expect(await stream.at(1)).toMatchObject({
+      version: wire(scene.version),
+      heartbeatIntervalMs: 0n,
+      event: {
+        case: "changed",
+        value: { changes: { flagIds: ["a/1"], entityIds: [] }, kills: { flagIds: ["a/1", "a/2"] } },
+      },
+    });
+
+    scene.store.setOverride(overrideOf("a/1", "ann"));
+    await scene.clock.advance(50);
+    await scene.poll();
+    const { event } = await stream.at(2);
+    expect(event).toMatchObject({ case: "changed", value: { changes: { flagIds: [], entityIds: ["ann"] } } });
+    expect(event.value).not.toHaveProperty("kills.flagIds");
+    expect(stream.messages).toHaveLength(3);
+  });
+
+  test("a quiet stream says every two seconds that it is there, and how old its knowledge is", async () => {
+    await using scene = await WatchScene.open();
+    await using follower = follow(scene, {}, scheme);
+    await follower.stream.at(0);
+    await scene.clock.advance(1_999);
+    expect(follower.stream.messages).toHaveLength(1);
+    await scene.clock.advance(1);
+    expect(await follower.stream.at(1)).toMatchObject({
+      version: wire(scene.version),
+      ageMs: 2_000n,
+      event: { case: "heartbeat" },
+    });
+    await scene.clock.advance(2_000);
+    expect(await follower.stream.at(2)).toMatchObject({ ageMs: 4_000n, event: { case: "heartbeat" } });
+  });
+
+  test("ends in order when the daemon stops, so that followers go on elsewhere", async () => {
+    await using scene = await WatchScene.open();
+    await using follower = follow(scene, {}, scheme);
+    await follower.stream.at(0);
+    scene.stop();
+    expect(await follower.stream.ended).toBeUndefined();
+    await eventually(() => scene.rpcs.length === 1);
+    expect(scene.rpcs[0]).toMatchObject({ procedure: PATH.slice(1), code: "ok" });
+    expect(scene.followers).toBe(0);
+  });
+
+  test("forgets a follower that leaves", async () => {
+    await using scene = await WatchScene.open();
+    const follower = follow(scene, {}, scheme);
+    await follower.stream.at(0);
+    expect(scene.followers).toBe(1);
+    await follower[Symbol.asyncDispose]();
+    await eventually(() => scene.followers === 0);
+    await eventually(() => scene.server.connectionCount === 0);
+    expect(scene.rpcs[0]).toMatchObject({ code: "canceled" });
+    expect(scene.internalErrors).toEqual([]);
+  });
+});
+
+test.each<[string, (baseUrl: string) => Transport]>([
+  ["Connect", (baseUrl) => createConnectTransport({ baseUrl, httpVersion: "1.1" })],
+  [
+    "Connect in JSON",
+    (baseUrl) => createConnectTransport({ baseUrl, httpVersion: "2", useBinaryFormat: false }),
+  ],
+  ["gRPC", (baseUrl) => createGrpcTransport({ baseUrl })],
+  ["gRPC-web", (baseUrl) => createGrpcWebTransport({ baseUrl, httpVersion: "1.1" })],
+])("generated clients of %s can follow", async (_, transportOf) => {
+  await using scene = await WatchScene.open();
+  const client = createClient(WatchService, transportOf(`http://127.0.0.1:${scene.port}`));
+  const events: unknown[] = [];
+  for await (const { event } of client.watch({})) {
+    events.push(event.case);
+    if (events.length === 2) scene.stop();
+    else {
+      scene.store.set(stateOf("a/1", { mode: "killed" }));
+      await scene.poll();
+    }
+  }
+  expect(events).toEqual(["resync", "changed"]);
+  expect(scene.internalErrors).toEqual([]);
+});
+
+test("a client of the gRPC project can follow", async () => {
+  await using scene = await WatchScene.open();
+  using client = openGrpcJsClient(`127.0.0.1:${scene.port}`);
+  const call = client.serverStream(watch, {});
+  const cases: unknown[] = [];
+  call.on("data", ({ event }: WatchResponse) => cases.push(event.case));
+  const ended = once(call, "status");
+  await eventually(() => cases.length === 1);
+  scene.stop();
+  expect(await ended).toMatchObject([{ code: status.OK }]);
+  const wrong = client.serverStream(watch, { since: { epoch: "", revision: 1n } });
+  wrong.resume();
+  const [error]: unknown[] = await once(wrong, "error");
+  expect(error).toMatchObject({ code: status.INVALID_ARGUMENT });
+});
+
+test("a time limit ends a stream, and tells that it was that", async () => {
+  await using scene = await WatchScene.open();
+  const transport = createConnectTransport({ baseUrl: `http://127.0.0.1:${scene.port}`, httpVersion: "1.1" });
+  const client = createClient(WatchService, transport);
+  const follow = async () => {
+    for await (const { event } of client.watch({}, { timeoutMs: 100 })) expect(event.case).toBe("resync");
+  };
+  await expect(follow()).rejects.toMatchObject({ code: Code.DeadlineExceeded });
+  await eventually(() => scene.followers === 0);
+});
+
+test.each([
+  ["no message", "", "must be one message"],
+  ["two messages", "\0\0\0\0\0\0\0\0\0\0", "must be one message"],
+  ["a compressed message", "\x01\0\0\0\0", "must be one message"],
+  ["something else", "\0\0\0\0\x02\xff\xff", "must be a pbflagd.v1.WatchRequest"],
+])("%s is no request", async (_, body, reason) => {
+  await using scene = await WatchScene.open();
+  const { status: code, body: answer } = await sendHttp1(scene.port, {
+    method: "POST",
+    path: PATH,
+    headers: { "content-type": "application/connect+proto" },
+    body: Buffer.from(body, "latin1"),
+  });
+  expect(code).toBe(200);
+  expect(answer.readUInt8(0)).toBe(2);
+  expect(JSON.parse(answer.subarray(5).toString())).toEqual({
+    error: { code: "invalid_argument", message: expect.stringContaining(reason) },
+  });
+  expect(scene.rpcs).toMatchObject([{ code: "invalid_argument", protocol: "connect" }]);
+});
+
+test("a request that is too large is refused", async () => {
+  await using scene = await WatchScene.open();
+  const { body: answer } = await sendHttp1(scene.port, {
+    method: "POST",
+    path: PATH,
+    headers: { "content-type": "application/connect+proto" },
+    body: Buffer.alloc(2 * 1024 * 1024),
+  });
+  expect(JSON.parse(answer.subarray(5).toString())).toMatchObject({ error: { code: "resource_exhausted" } });
+});
+
+test("what was committed when is told where it is known", async () => {
+  await using scene = await WatchScene.open();
+  await scene.clock.advance(1_500);
+  await using follower = follow(scene);
+  const { committedAgoMs } = await follower.stream.at(0);
+  const { committedAt } = scene.namespace;
+  expect(committedAgoMs).toBe(committedAt === undefined ? undefined : BigInt(1_500 - committedAt));
+});
+
+test("the kill set is left out for who does not want it", async () => {
+  await using scene = await WatchScene.open();
+  await using follower = follow(scene, { omitKills: true });
+  const { event } = await follower.stream.at(0);
+  expect(event.case).toBe("resync");
+  expect(event.value).not.toHaveProperty("kills.flagIds");
+  scene.store.set(stateOf("a/1", { mode: "killed" }));
+  await scene.poll();
+  const { event: change } = await follower.stream.at(1);
+  expect(change).toMatchObject({ case: "changed", value: { changes: { flagIds: ["a/1"] } } });
+  expect(change.value).not.toHaveProperty("kills.flagIds");
+});
+
+test("who knows the version in force is told that nothing has changed", async () => {
+  await using scene = await WatchScene.open();
+  await using follower = follow(scene, { since: wire(scene.version) });
+  const { event, version } = await follower.stream.at(0);
+  expect(version).toMatchObject(wire(scene.version));
+  expect(event).toMatchObject({ case: "changed", value: { changes: { flagIds: [], entityIds: [] } } });
+  expect(event.value).not.toHaveProperty("kills.flagIds");
+});
+
+test("who knows an earlier version is told only what changed since, and the kill set", async () => {
+  await using scene = await WatchScene.open();
+  const since = wire(scene.version);
+  scene.store.set(stateOf("a/1", { value: flagValue("hourly") }));
+  await scene.poll();
+  await using follower = follow(scene, { since });
+  expect(await follower.stream.at(0)).toMatchObject({
+    version: wire(scene.version),
+    event: { case: "changed", value: { changes: { flagIds: ["a/1"] }, kills: { flagIds: ["a/2"] } } },
+  });
+});
+
+test("who is ahead, having followed somebody else, goes on from here", async () => {
+  await using scene = await WatchScene.open();
+  const { epoch, revision } = scene.version;
+  await using follower = follow(scene, { since: wire({ epoch, revision: revision + 2 }) });
+  expect(await follower.stream.at(0)).toMatchObject({
+    version: wire(scene.version),
+    event: { case: "changed" },
+  });
+  scene.store.set(stateOf("a/1", { mode: "killed" }));
+  await scene.poll();
+  expect(await follower.stream.at(1)).toMatchObject({
+    version: wire({ epoch, revision: revision + 1 }),
+    event: { case: "changed", value: { changes: { flagIds: ["a/1"] } } },
+  });
+});
+
+test.each<[string, (scene: WatchScene) => Version]>([
+  ["of another database", ({ version }) => ({ ...version, epoch: "another" })],
+  ["that is too long ago", ({ version: { epoch } }) => ({ epoch, revision: 0 })],
+])("who knows a version %s starts from the beginning", async (_, sinceOf) => {
+  await using scene = await WatchScene.open();
+  await using follower = follow(scene, { since: wire(sinceOf(scene)) });
+  expect((await follower.stream.at(0)).event).toMatchObject({
+    case: "resync",
+    value: { kills: { flagIds: ["a/2"] } },
+  });
+});
+
+test("a database that was replaced is told as a new beginning", async () => {
+  await using scene = await WatchScene.open();
+  await using follower = follow(scene);
+  await follower.stream.at(0);
+  scene.store.restore("epoch-2", 1);
+  await scene.poll();
+  expect(await follower.stream.at(1)).toMatchObject({
+    version: wire(scene.version),
+    event: { case: "resync", value: { kills: { flagIds: [] } } },
+  });
+});
+
+test("a store without versions tells a new beginning whenever kills change", async () => {
+  await using scene = await WatchScene.open({ storeAway: true });
+  scene.store.versioned = false;
+  scene.store.away = false;
+  await scene.clock.advance(30_000);
+  await using follower = follow(scene);
+  const first = await follower.stream.at(0);
+  expect(first.version).toBeUndefined();
+  scene.store.set(stateOf("a/1", { mode: "killed" }));
+  await scene.clock.advance(30_000);
+  await eventually(() =>
+    follower.stream.messages.some(
+      ({ event }) => event.case === "resync" && event.value.kills?.flagIds.length === 2,
+    ),
+  );
+});
+
+test("while nothing is known it says so, and then what it has learnt", async () => {
+  await using scene = await WatchScene.open({ storeAway: true });
+  await using follower = follow(scene, { since: wire(scene.version) });
+  const first = await follower.stream.at(0);
+  expect(first).toMatchObject({ heartbeatIntervalMs: 2_000n, event: { case: "heartbeat" } });
+  expect(first.version).toBeUndefined();
+  scene.store.away = false;
+  await scene.poll();
+  // Nobody here remembers what changed since, so it is nothing only for the version that was learnt.
+  expect(await follower.stream.at(1)).toMatchObject({
+    version: wire(scene.version),
+    event: { case: "changed" },
+  });
+});
+
+test("a poll that brings nothing new is not told", async () => {
+  await using scene = await WatchScene.open();
+  await using follower = follow(scene);
+  await follower.stream.at(0);
+  await scene.clock.advance(30_000);
+  await eventually(() => follower.stream.messages.length >= 15);
+  expect(new Set(follower.stream.messages.slice(1).map(({ event }) => event.case))).toEqual(
+    new Set(["heartbeat"]),
+  );
+});
+
+test("a version that no database can have said is the caller's mistake", async () => {
+  await using scene = await WatchScene.open();
+  await using follower = follow(scene, { since: { epoch: "", revision: 1n } });
+  expect(await follower.stream.ended).toMatchObject({ code: "invalid_argument", answered: true });
+  expect(scene.followers).toBe(0);
+});
+
+/** More than the system holds for a connection whose other end does not read. */
+async function killMany(scene: WatchScene): Promise<void> {
+  for (let i = 0; i < 1_500; i += 1)
+    scene.store.set(stateOf(`${"x".repeat(4_000)}/${i}`, { mode: "killed" }));
+  await scene.poll();
+}
+
+/** Commits that are learnt one by one. */
+async function changeOften(scene: WatchScene, good: Follower): Promise<void> {
+  for (let i = 0; i < 5; i += 1) {
+    scene.store.set(stateOf(`b/${i}`));
+    await scene.clock.advance(50);
+    await scene.poll();
+    await eventually(() => good.stream.messages.at(-1)?.version?.revision === BigInt(scene.version.revision));
+  }
+}
+
+/** A follower that does not read. */
+async function followWithoutReading(scene: WatchScene): Promise<Socket> {
+  const { socket } = await openRaw(scene.port);
+  socket.pause();
+  socket.write(
+    `POST ${PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/connect+proto\r\nContent-Length: 5\r\n\r\n\0\0\0\0\0`,
+  );
+  await eventually(() => scene.followers === 2);
+  return socket;
+}
+
+test("a follower that stops reading is cut after ten seconds, and others do not notice", async () => {
+  const stalled: string[] = [];
+  await using scene = await WatchScene.open({ onStalled: (procedure) => stalled.push(procedure) });
+  await killMany(scene);
+  await using good = follow(scene);
+  await good.stream.at(0);
+  const socket = await followWithoutReading(scene);
+  await changeOften(scene, good);
+  await scene.clock.advance(9_000);
+  expect({ followers: scene.followers, stalled }).toEqual({ followers: 2, stalled: [] });
+  await scene.clock.advance(1_000);
+  await eventually(() => scene.followers === 1);
+  expect(stalled).toEqual([PATH.slice(1)]);
+  expect(good.stream.end).toBeUndefined();
+  socket.destroy();
+});
+
+test("a follower that reads again in time is told all that it missed as one event", async () => {
+  await using scene = await WatchScene.open();
+  await killMany(scene);
+  await using good = follow(scene);
+  await good.stream.at(0);
+  const socket = await followWithoutReading(scene);
+  await changeOften(scene, good);
+  let tail = "";
+  socket.on("data", (piece: Buffer) => {
+    tail = `${tail}${piece.toString("latin1")}`.slice(-2_000);
+  });
+  socket.resume();
+  await eventually(() => tail.includes("b/4"));
+  // The last chunk holds the last message, and nothing was told in between.
+  expect(Array.from(tail.matchAll(/b\/\d/g), ([id]) => id)).toEqual(["b/0", "b/1", "b/2", "b/3", "b/4"]);
+  expect(good.stream.messages.filter(({ event }) => event.case === "changed")).toHaveLength(5);
+  socket.destroy();
+});
