@@ -231,8 +231,10 @@ function open(store: MemoryStore, flags: readonly Flag[], clock: FakeClock): Nam
 /** The evaluator service on a port, in front of whichever namespace it is given. */
 async function openWire() {
   let current: Namespace | undefined;
+  // The service for followers listens from the start; nobody follows here.
+  const nobodyYet = { onKnowledge: () => () => {} };
   const delegate = new Proxy({} as Namespace, {
-    get: (_, name) => Reflect.get(current ?? {}, name),
+    get: (_, name) => Reflect.get(current ?? nobodyYet, name),
   });
   const stopping = new AbortController();
   const errors: unknown[] = [];

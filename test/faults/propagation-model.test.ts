@@ -12,7 +12,7 @@ import {
 import { seededRandom } from "../support/seeded-random.ts";
 import { size } from "../support/size.ts";
 
-const RUNS = size(30, 1_000);
+const RUNS = size(30, 250);
 const STEPS_MAX = 60;
 
 interface Step {
