@@ -31,12 +31,11 @@ export interface Worth {
 }
 
 export function createWorth(options: ReachOptions): Worth {
-  const { killSet } = options.namespace;
-  const { clock } = options;
+  const { namespace, clock } = options;
   const textOf = rememberText();
 
   function tell({ responseHeader }: Call): void {
-    const known = killSet.value;
+    const known = namespace.killSet.value;
     const text = textOf(known?.stamp.version);
     if (known === undefined || text === undefined) return;
     responseHeader.set(VERSION, text);
