@@ -7,6 +7,7 @@ import {
   type ServerHttp2Session,
 } from "node:http2";
 import { buffer } from "node:stream/consumers";
+import { RPC_CODES } from "../../src/system/rpc-codes.ts";
 import { listen } from "./listen.ts";
 
 /** What an upstream sends, whether it makes sense or not. */
@@ -94,25 +95,7 @@ function sendConnect(response: ServerResponse, answer: RawAnswer): void {
 /** What gRPC has before each message. */
 const PREFIX_BYTES = 5;
 
-const GRPC_CODES = [
-  "ok",
-  "canceled",
-  "unknown",
-  "invalid_argument",
-  "deadline_exceeded",
-  "not_found",
-  "already_exists",
-  "permission_denied",
-  "resource_exhausted",
-  "failed_precondition",
-  "aborted",
-  "out_of_range",
-  "unimplemented",
-  "internal",
-  "unavailable",
-  "data_loss",
-  "unauthenticated",
-];
+const GRPC_CODES: readonly string[] = RPC_CODES;
 
 function sendGrpc(response: Http2ServerResponse, answer: RawAnswer): void {
   if (answer.kind === "page") {
