@@ -6,11 +6,12 @@ import { type Descriptors, followDescriptors, loadFlags } from "./daemon/descrip
 import { firstContact } from "./daemon/first-contact.ts";
 import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
-import { openFeed } from "./daemon/open-feed.ts";
+import { isComingBack, openFeed } from "./daemon/open-feed.ts";
 import { type OpenStore, openStore } from "./daemon/open-store.ts";
 import { keepKnowledge, loadKnowledge } from "./daemon/snapshot.ts";
 import type { ReloadResult } from "./flags/watch-descriptors.ts";
 import { DependencyHealth } from "./health/dependency-health.ts";
+import type { ChangeFeed } from "./kills/change-feed.ts";
 import type { SnapshotWriter } from "./kills/snapshot/snapshot-writer.ts";
 import type { Namespace } from "./namespaces/namespace.ts";
 import { type HttpServer, openHttpServer } from "./server/http-server.ts";
@@ -47,8 +48,12 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     opened.defer(() => metrics[Symbol.dispose]());
 
     // The pool begins to ask before the parts that hear from it are there.
-    const hears: { namespace?: Namespace; descriptors?: Descriptors; snapshot?: SnapshotWriter | undefined } =
-      {};
+    const hears: {
+      namespace?: Namespace;
+      feed?: ChangeFeed;
+      descriptors?: Descriptors;
+      snapshot?: SnapshotWriter | undefined;
+    } = {};
     const snapshot = await loadKnowledge({ config, flags, metrics, deps });
     const store = openStore({
       config,
@@ -56,7 +61,8 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       metrics,
       events: {
         onUsable() {
-          hears.namespace?.storeReturned();
+          const { namespace, feed } = hears;
+          if (namespace?.ready !== true || !isComingBack(feed, clock)) namespace?.storeReturned();
           hears.descriptors?.usable();
         },
         onDescriptorHash: (hash) => hears.descriptors?.announced(hash),
@@ -80,7 +86,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     hears.snapshot = keepKnowledge(namespace, { config, flags, metrics, deps });
     if (hears.snapshot !== undefined) opened.add(hears.snapshot);
     const feed = openFeed({ config, deps, namespace, pool });
-    if (feed !== undefined) opened.add(feed);
+    if (feed !== undefined) hears.feed = opened.add(feed);
     observe(metrics, { namespace, pool, feed, clock });
 
     const descriptors = opened.add(followDescriptors({ config, flags, pool, namespace, metrics, deps }));

@@ -3,13 +3,14 @@ import type { ChangeFeed, ChangeFeedOptions } from "../kills/change-feed.ts";
 import { openPostgresFeed } from "../kills/postgres-feed.ts";
 import { openUpstreamFeed } from "../kills/upstream-feed.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
+import type { Clock } from "../system/clock.ts";
 import type { UpstreamPool } from "../upstream/pool/upstream-pool.ts";
 import type { DaemonDeps } from "./deps.ts";
 
 export interface FeedParts {
   readonly config: Config;
   readonly deps: Pick<DaemonDeps, "clock" | "random" | "logger">;
-  readonly namespace: Pick<Namespace, "changeNoticed" | "storeReturned">;
+  readonly namespace: Pick<Namespace, "changeNoticed" | "changesMissed" | "storeReturned">;
   /** Undefined in root mode. */
   readonly pool: UpstreamPool | undefined;
 }
@@ -19,13 +20,14 @@ export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFe
   const { clock, random, logger } = deps;
   const options: ChangeFeedOptions = {
     onNotice: ({ version }) => namespace.changeNoticed(version),
-    onResync: () => namespace.changeNoticed(undefined),
     onStateChange(state) {
-      if (state.kind === "connected") logger.info("feed_connected");
+      if (state.kind === "connected") {
+        logger.info("feed_connected");
+        namespace.storeReturned();
+      }
       if (state.kind !== "broken") return;
       logger.warn("feed_broken", { msg: "changes are found by polling", reason: state.reason });
-      // Soon, and not at once: a thousand others may have lost the same upstream.
-      namespace.storeReturned();
+      namespace.changesMissed();
     },
     clock,
     random,
@@ -34,4 +36,14 @@ export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFe
   if (url !== undefined) return openPostgresFeed({ ...options, url });
   if (pool === undefined) return undefined;
   return openUpstreamFeed({ ...options, pool });
+}
+
+const SOON_MS = 5_000;
+
+/** Whether the feed will try again soon by itself, and then tell what was missed: nobody else has to look before. */
+export function isComingBack(
+  feed: Pick<ChangeFeed, "state"> | undefined,
+  clock: Pick<Clock, "now">,
+): boolean {
+  return feed?.state.kind === "broken" && feed.state.retryAt - clock.now() <= SOON_MS;
 }

@@ -7,17 +7,19 @@ export type FeedState =
   | { readonly kind: "connected"; readonly since: number }
   | { readonly kind: "broken"; readonly reason: string; readonly retryAt: number };
 
-/** Something changed. It says to look now, not what to believe. */
+/** Something changed, or may have. It says to look now, not what to believe. */
 export interface ChangeNotice {
-  /** Which version there is to be seen; undefined where the notice does not say, or not in a way that can be read. */
+  /**
+   * Which version there is to be seen: whoever knows that one has missed nothing. Undefined where the notice does not
+   * say, or not in a way that can be read.
+   */
   readonly version: Version | undefined;
 }
 
 /** Who is told. None of these may throw. */
 export interface ChangeFeedOptions {
+  /** Comes with every connection too, unless it is known that nothing was missed before. */
   readonly onNotice: (notice: ChangeNotice) => void;
-  /** Notices may have been missed, from the beginning too: whoever follows reads everything anew. */
-  readonly onResync: () => void;
   /** Told when the kind of state or the reason changes, and not of every try that fails for the same reason. */
   readonly onStateChange: (state: FeedState) => void;
   readonly clock: Clock;

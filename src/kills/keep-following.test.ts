@@ -3,13 +3,13 @@ import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import type { FeedState } from "./change-feed.ts";
 import { keepFollowing, type Progress } from "./keep-following.ts";
 
-test("it connects, says so, and has everything read anew", async () => {
+test("it connects, and says so", async () => {
   await using feed = openFeed();
   expect(feed.state).toEqual({ kind: "connecting" });
   expect(feed.told).toEqual([]);
   await feed.clock.advance(30);
   feed.connect();
-  expect(feed.told).toEqual([{ kind: "connected", since: 30 }, "resync"]);
+  expect(feed.told).toEqual([{ kind: "connected", since: 30 }]);
   expect(feed.state).toEqual({ kind: "connected", since: 30 });
 });
 
@@ -33,7 +33,6 @@ test("trouble that goes on is told once, and other trouble when it comes", async
     { kind: "broken", reason: "refused", retryAt: 100 },
     { kind: "broken", reason: "no such host", retryAt: expect.any(Number) },
     { kind: "connected", since: feed.clock.now() },
-    "resync",
   ]);
 });
 
@@ -70,13 +69,12 @@ test("it ends when it is disposed of, while it follows and while it waits, and t
 
 function openFeed(chance = 0) {
   const clock = new FakeClock();
-  const told: (FeedState | "resync")[] = [];
+  const told: FeedState[] = [];
   let tries = 0;
   let current: { readonly progress: Progress; readonly fail: (error: Error) => void } | undefined;
   const feed = keepFollowing({
     clock,
     random: () => chance,
-    onResync: () => told.push("resync"),
     onStateChange: (state) => told.push(state),
     follow: (progress, signal) =>
       new Promise<never>((_, reject) => {

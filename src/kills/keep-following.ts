@@ -3,8 +3,8 @@ import type { ChangeFeed, ChangeFeedOptions, FeedState } from "./change-feed.ts"
 
 /** What a try at following tells while it lasts. */
 export interface Progress {
-  /** Whatever changes from here on is noticed. `missedNothing`: so was what changed before. */
-  readonly connected: (options?: { readonly missedNothing: boolean }) => void;
+  /** Whatever changes from here on is noticed. */
+  readonly connected: () => void;
   /** It has held for a while: should it be lost, then this is not the same trouble as before. */
   readonly settled: () => void;
 }
@@ -21,7 +21,7 @@ const DELAY_MAX_MS = 5_000;
 
 /** A feed that follows, and after each failure tries again, at first soon and at the latest after five seconds. */
 export function keepFollowing(options: KeepFollowingOptions): ChangeFeed {
-  const { clock, random, follow, delayMs: delayAfter = reconnectDelayMs, onResync, onStateChange } = options;
+  const { clock, random, follow, delayMs: delayAfter = reconnectDelayMs, onStateChange } = options;
   const stop = new AbortController();
   let state: FeedState = { kind: "connecting" };
 
@@ -34,10 +34,8 @@ export function keepFollowing(options: KeepFollowingOptions): ChangeFeed {
   async function run(): Promise<void> {
     let inVain = 0;
     const progress: Progress = {
-      connected({ missedNothing } = { missedNothing: false }) {
-        if (stop.signal.aborted) return;
-        enter({ kind: "connected", since: clock.now() });
-        if (!missedNothing) onResync();
+      connected() {
+        if (!stop.signal.aborted) enter({ kind: "connected", since: clock.now() });
       },
       settled() {
         inVain = 0;

@@ -56,6 +56,8 @@ async function listen(options: PostgresFeedOptions, progress: Progress, signal: 
     await ask(LISTEN);
     const { session } = confirm(await ask(READ_LISTENING));
     progress.connected();
+    // Whatever changed before was told to nobody.
+    options.onNotice({ version: undefined });
     const alarm = new Alarm(clock);
     void connection.closed.then(() => alarm.ring());
     for (;;) {

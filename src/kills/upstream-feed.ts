@@ -12,9 +12,8 @@ export interface UpstreamFeedOptions extends ChangeFeedOptions {
   readonly pool: Pick<UpstreamPool, "follow">;
 }
 
+/** Whoever lost a stream is one of many who lost theirs at the same moment: they come back one by one. */
 const DELAY_MIN_MS = 100;
-/** Whoever lost a stream is one of many who lost theirs at the same moment: none comes back at once. */
-const DELAY_FIRST_MS = 3_000;
 const DELAY_MAX_MS = 5_000;
 /** After which an upstream without Watch may be a newer one. */
 const LACKING_MS = 30_000;
@@ -34,15 +33,14 @@ export function openUpstreamFeed(options: UpstreamFeedOptions): ChangeFeed {
   return keepFollowing({
     ...options,
     follow: (progress, signal) => follower.follow(progress, signal),
-    delayMs: (inVain, chance, error) =>
-      isLacking(error) ? LACKING_MS * (1 + LACKING_JITTER * (2 * chance - 1)) : returnDelayMs(inVain, chance),
+    delayMs: (_, chance, error) =>
+      isLacking(error) ? LACKING_MS * (1 + LACKING_JITTER * (2 * chance - 1)) : returnDelayMs(chance),
   });
 }
 
-/** In milliseconds; `inVain` counts from 0, `chance` is 0 to 1. */
-export function returnDelayMs(inVain: number, chance: number): number {
-  const longestMs = Math.min(DELAY_FIRST_MS * 2 ** inVain, DELAY_MAX_MS);
-  return DELAY_MIN_MS + chance * (longestMs - DELAY_MIN_MS);
+/** In milliseconds; `chance` is 0 to 1. */
+export function returnDelayMs(chance: number): number {
+  return DELAY_MIN_MS + chance * (DELAY_MAX_MS - DELAY_MIN_MS);
 }
 
 type Stream = Extract<Following<WatchResponse>, { readonly kind: "following" }>;
@@ -107,9 +105,8 @@ class Follower {
         throw new UpstreamError("unavailable", `Cannot follow ${stream.upstream}: it has ended the stream`);
       if (count === 0) {
         limitMs = 2 * heartbeatMs(message);
-        progress.connected({ missedNothing: message.event.case !== "resync" });
-        if (message.event.case === "resync") this.#told = toldVersion(message.version);
-        else this.#hear(message, this.#told);
+        progress.connected();
+        this.#hear(message, this.#told);
       } else {
         progress.settled();
         this.#hear(message, undefined);
@@ -121,9 +118,8 @@ class Follower {
     if (message.event.case === "heartbeat") return;
     const version = toldVersion(message.version);
     this.#told = version;
-    if (message.event.case === "resync") this.#options.onResync();
-    else if (version === undefined || known === undefined || !isSameVersion(version, known))
-      this.#options.onNotice({ version });
+    const isKnown = version !== undefined && known !== undefined && isSameVersion(version, known);
+    if (message.event.case === "resync" || !isKnown) this.#options.onNotice({ version });
   }
 
   /** The next message. Breaks the stream off if it does not come in time. */

@@ -46,10 +46,11 @@ export interface NamespaceOptions {
   readonly jitter: number;
   /**
    * Longest wait from the store's return until it is asked for everything that was missed. Chance decides: of many
-   * daemons that lost one upstream, not all come back at once. Unset: 0.
+   * daemons that lost one upstream, not all come back at once. Where nobody tells of changes any more, that is twice as
+   * long, and at least this. Unset: 0.
    */
   readonly returnSpreadMs?: number;
-  /** From one poll that a notice caused to the next. Unset: 150 ms, which is what a database is spared. */
+  /** From one poll that a notice caused to the next. Unset: 200 ms, which is what a database is spared. */
   readonly noticeRestMs?: number;
   /** First pause of the polls while the store does not answer. Unset: 250 ms. */
   readonly probeFirstMs?: number;
@@ -133,7 +134,10 @@ export interface Namespace extends AsyncDisposable {
    */
   changeNoticed(version: Version | undefined): void;
 
-  /** Somebody found that the store can be reached again: it is asked soon. */
+  /** Nobody tells of changes any more: the kill set is polled soon, unless whoever told is back before that. */
+  changesMissed(): void;
+
+  /** Somebody found that the store can be reached again: it is asked soon for what is missing since it failed. */
   storeReturned(): void;
 
   /** The descriptors were replaced: learns what the store holds for the flags they brought. */
@@ -147,10 +151,10 @@ const STORE_BREAKER = { failuresMax: 5, callsMin: 3, openMs: 2_000, successesToC
 const CATCH_UP_REST_MS = 50;
 
 /**
- * Between two polls that notices have caused. Each may be followed by two reads of rows that changed: a storm of changes
- * costs the store no more than twenty reads a second.
+ * Between two polls that notices have caused. Each may be followed by two reads of rows that changed: six of them, which
+ * is what a storm of changes costs the store within any second, are eighteen reads.
  */
-const NOTICE_REST_MS = 150;
+const NOTICE_REST_MS = 200;
 
 /** Between two polls, or two reloads, that one trouble with the store has caused. */
 const TROUBLE_REST_MS = 1_000;
@@ -164,11 +168,12 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   const loadAlarm = new Alarm(clock);
   const doubtAlarm = new Alarm(clock);
   const returnAlarm = new Alarm(clock);
+  const missedAlarm = new Alarm(clock);
   const catchUpAlarm = new Alarm(clock);
   const noticeAlarm = new Alarm(clock);
   const readiness = new Readiness();
-  /** When the store answered again after it had failed, and when it last told the kill set. */
-  let returnedAt = -Infinity;
+  /** When the store last failed or may have had changes that nobody told, and when it last told the kill set. */
+  let doubtedAt = -Infinity;
   let polledAt = -Infinity;
 
   const health = new HealthTracker(clock);
@@ -181,13 +186,14 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       // What closing cut short is no failure of the store.
       if (stop.signal.aborted && error !== undefined) return;
       events.onStoreCall(operation, durationMs, error);
+      if (error !== undefined) doubtedAt = clock.now();
       // Whichever call finds the store lost, from then on the kill polls are the probe that notices its return.
       const isNews = error !== undefined && health.failuresInARow === 0;
       if (isNews && operation !== "killed_flags") doubtAlarm.ring();
     },
     onRecovery() {
       events.onStoreRecovery();
-      noteReturn();
+      returnAlarm.ring();
     },
     trace: options.traceStoreCall,
   });
@@ -279,6 +285,15 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       stop.signal,
     ),
     attend(
+      {
+        ...resting,
+        alarm: missedAlarm,
+        act: pollUnlessPolled,
+        delayMs: () => returnSpreadMs * (1 + random()),
+      },
+      stop.signal,
+    ),
+    attend(
       { alarm: catchUpAlarm, act: () => killAlarm.ring(), restMs: CATCH_UP_REST_MS, clock },
       stop.signal,
     ),
@@ -298,13 +313,13 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     if (hasDescriptors() && killSet.value !== undefined && states.knowsFlags(definedIds())) readiness.reach();
   }
 
-  function noteReturn(): void {
-    returnedAt = clock.now();
-    returnAlarm.ring();
+  function pollUnlessPolled(): void {
+    if (polledAt <= doubtedAt) killAlarm.ring();
   }
 
   function takeUpReturn(): void {
-    if (polledAt < returnedAt || !readiness.reached) killAlarm.ring();
+    if (readiness.reached) pollUnlessPolled();
+    else killAlarm.ring();
     if (!readiness.reached) loadAlarm.ring();
     states.refreshDue();
   }
@@ -380,7 +395,11 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     changeNoticed(version) {
       if (version === undefined || !isAtLeast(killSet.value?.stamp.version, version)) noticeAlarm.ring();
     },
-    storeReturned: noteReturn,
+    changesMissed() {
+      doubtedAt = clock.now();
+      missedAlarm.ring();
+    },
+    storeReturned: () => returnAlarm.ring(),
     flagsReplaced() {
       states.flagsReplaced();
       loadAlarm.ring();

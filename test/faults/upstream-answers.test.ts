@@ -332,7 +332,8 @@ function overridesIn(
   rpc: Rpc,
   message: AnswerTo<Rpc> | undefined,
 ): (flagId: string, entityId: string) => readonly (Override | undefined)[] {
-  if (rpc !== "GetEntityOverrides" && rpc !== "GetOverrides") return () => [];
+  // Without a message it was not told this time: what was known stays.
+  if (message === undefined || (rpc !== "GetEntityOverrides" && rpc !== "GetOverrides")) return () => [];
   const said =
     rpc === "GetOverrides"
       ? (message as AnswerTo<"GetOverrides">).overrides

@@ -201,9 +201,9 @@ export class Tier implements AsyncDisposable {
     this.#feed = openUpstreamFeed({
       pool,
       onNotice: ({ version }) => this.notice(version),
-      onResync: () => this.notice(undefined),
       onStateChange: ({ kind }) => {
-        if (kind === "broken") this.notice(undefined);
+        if (kind === "connected") this.namespace.storeReturned();
+        if (kind === "broken") this.namespace.changesMissed();
       },
       clock,
       random,

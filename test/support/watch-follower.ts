@@ -1,0 +1,120 @@
+import { isComingBack } from "../../src/daemon/open-feed.ts";
+import type { FlagTable } from "../../src/flags/definition.ts";
+import type { ChangeFeed } from "../../src/kills/change-feed.ts";
+import { openUpstreamFeed } from "../../src/kills/upstream-feed.ts";
+import { type Namespace, openNamespace } from "../../src/namespaces/namespace.ts";
+import { openUpstreamStore } from "../../src/store/upstream-store.ts";
+import { systemClock } from "../../src/system/clock.ts";
+import { Latest } from "../../src/system/latest.ts";
+import { openUpstreamPool } from "../../src/upstream/pool/pool.ts";
+import { openTransport } from "../../src/upstream/transport/open-transport.ts";
+import type { Transport } from "../../src/upstream/transport/transport.ts";
+import { poolSettings } from "./fake-upstream.ts";
+import { silentEvents } from "./silent-events.ts";
+
+export interface WatchFollowerOptions {
+  /** Whom it follows. */
+  readonly url: string;
+  readonly table: FlagTable;
+  /** Told of each call and stream as it sets out, and of each message of a stream as it comes. */
+  readonly onWork: (what: string) => void;
+}
+
+/** All that a proxy asks of its upstream, over real sockets, without the proxy's own server. */
+export interface WatchFollower extends AsyncDisposable {
+  readonly namespace: Namespace;
+  readonly isFollowing: boolean;
+  /** How it stands with its upstream, for people. */
+  readonly trouble: string;
+}
+
+export function openWatchFollower({ url, table, onWork }: WatchFollowerOptions): WatchFollower {
+  const clock = systemClock;
+  const random = Math.random;
+  const parts: { namespace?: Namespace; feed?: ChangeFeed } = {};
+  const pool = openUpstreamPool({
+    settings: poolSettings([{ name: "root", url }], {
+      // Many share one process, where a real one has a process to itself: they may answer later.
+      healthCheck: { intervalMs: 1_000, timeoutMs: 900, jitter: 0.2 },
+    }),
+    openTransport: (settings) => counted(openTransport({ settings, clock }), onWork),
+    clock,
+    random,
+    events: {
+      onCall: () => {},
+      onRetry: () => {},
+      onRejected: () => {},
+      onBreakerChange: () => {},
+      onStateChange: () => {},
+      onUsable() {
+        const { namespace, feed } = parts;
+        if (namespace?.ready !== true || !isComingBack(feed, clock)) namespace?.storeReturned();
+      },
+      onDescriptorHash: () => {},
+    },
+  });
+  const namespace = openNamespace({
+    flags: new Latest(table),
+    store: openUpstreamStore({ pool, fetchTimeoutMs: 500, clock }),
+    clock,
+    random,
+    killTtlMs: 30_000,
+    flagTtlMs: 300_000,
+    overrideTtlMs: 300_000,
+    negativeTtlMs: 5_000,
+    overrideEntriesMax: 100,
+    jitter: 0.2,
+    returnSpreadMs: 3_000,
+    probeFirstMs: 2_000,
+    noticeRestMs: 20,
+    events: silentEvents,
+    traceStoreCall: (_, run) => run(),
+  });
+  parts.namespace = namespace;
+  const feed = openUpstreamFeed({
+    pool,
+    onNotice: ({ version }) => namespace.changeNoticed(version),
+    onStateChange({ kind }) {
+      if (kind === "connected") namespace.storeReturned();
+      if (kind === "broken") namespace.changesMissed();
+    },
+    clock,
+    random,
+  });
+  parts.feed = feed;
+  return {
+    namespace,
+    get isFollowing() {
+      return feed.state.kind === "connected";
+    },
+    get trouble() {
+      const [report] = pool.upstreams;
+      return `${report?.state}, breaker ${report?.breaker}, ${report?.lastError?.message ?? "no error yet"}`;
+    },
+    async [Symbol.asyncDispose]() {
+      await feed[Symbol.asyncDispose]();
+      await namespace[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function counted(transport: Transport, onWork: (what: string) => void): Transport {
+  async function* counting<T>(messages: AsyncIterable<T>, what: string): AsyncGenerator<T> {
+    for await (const message of messages) {
+      onWork(what);
+      yield message;
+    }
+  }
+  return {
+    target: transport.target,
+    call(method, request, deadline) {
+      onWork(method.name);
+      return transport.call(method, request, deadline);
+    },
+    stream(method, request, signal) {
+      onWork(method.name);
+      return counting(transport.stream(method, request, signal), `${method.name}'s messages`);
+    },
+    [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
+  };
+}
