@@ -43,8 +43,12 @@ export interface Measured {
 }
 
 const WARM_UP_KILLS = 5;
-/** Two notices less than 100 ms apart cause one poll: who measures single kills lets each come to rest. */
-const PAUSE_MIN_MS = 130;
+/**
+ * A root rests for 250 ms after a change and for 1,200 ms after a kill that did not wait: who measures single kills lets
+ * each come to rest.
+ */
+const PAUSE_MIN_MS = 260;
+const PAUSE_AMONG_OTHERS_MIN_MS = 650;
 const PAUSE_SPREAD_MS = 100;
 const GIVE_UP_MS = 45_000;
 
@@ -62,6 +66,7 @@ export async function measure(options: MeasureOptions): Promise<Measured> {
   ];
   const lastFollowerMs: number[] = [];
   let changes = 0;
+  const pauseMinMs = othersPerSecond === 0 ? PAUSE_MIN_MS : PAUSE_AMONG_OTHERS_MIN_MS;
 
   async function change(name: "kill" | "revive"): Promise<void> {
     const killed = name === "kill";
@@ -73,7 +78,7 @@ export async function measure(options: MeasureOptions): Promise<Measured> {
     ]);
     if (killed) lastFollowerMs.push(Math.max(0, heardAt - committedAt));
     changes += 1;
-    await setTimeout(PAUSE_MIN_MS + Math.random() * PAUSE_SPREAD_MS);
+    await setTimeout(pauseMinMs + Math.random() * PAUSE_SPREAD_MS);
   }
 
   try {

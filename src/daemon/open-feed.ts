@@ -19,7 +19,7 @@ export interface FeedParts {
 export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFeed | undefined {
   const { clock, random, logger } = deps;
   const options: ChangeFeedOptions = {
-    onNotice: ({ version }) => namespace.changeNoticed(version),
+    onNotice: (notice) => namespace.changeNoticed(notice),
     onStateChange(state) {
       if (state.kind === "connected") {
         logger.info("feed_connected");

@@ -14,6 +14,8 @@ export interface ChangeNotice {
    * say, or not in a way that can be read.
    */
   readonly version: Version | undefined;
+  /** Kills are among what changed, as far as the notice says. */
+  readonly isUrgent?: boolean;
 }
 
 /** Who is told. None of these may throw. */

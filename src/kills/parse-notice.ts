@@ -8,7 +8,7 @@ const EPOCH_MAX = 200;
  * What a notice of the database says. Anybody who may connect can send one, so nothing is taken for granted; one that
  * makes no sense still says that something happened.
  */
-export function parseNotice(payload: string): ChangeNotice {
+export function parseNotice(payload: string): Pick<ChangeNotice, "version"> {
   return { version: toVersion(payload.length <= PAYLOAD_MAX ? parseJson(payload) : undefined) };
 }
 

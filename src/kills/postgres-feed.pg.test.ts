@@ -133,6 +133,41 @@ describe("a migrated database", () => {
     expect(feed.resyncs).toBe(1);
   });
 
+  test("a notice says whether kills are among what changed, or the end of one", async () => {
+    await using feed = openFeed();
+    await feed.connected();
+    const override = "INSERT INTO feature_flags.flag_overrides (flag_id, entity_id, state) VALUES";
+    const changes: readonly (readonly [string, boolean])[] = [
+      ["SELECT feature_flags.kill('a/1')", true],
+      ["SELECT feature_flags.kill('a/1')", false],
+      [
+        "BEGIN; SELECT feature_flags.set_value('a/2', 'true'); SELECT feature_flags.revive('a/1'); COMMIT",
+        true,
+      ],
+      ["SELECT feature_flags.set_value('a/2', 'false')", false],
+      ["UPDATE feature_flags.flags SET state = 'KILLED'", true],
+      ["SELECT feature_flags.set_value('a/2', 'true')", false],
+      [`${override} ('a/1', 'ann', 'KILLED')`, true],
+      [`${override} ('a/1', 'bob', 'ENABLED')`, false],
+      ["UPDATE feature_flags.flag_overrides SET state = 'ENABLED' WHERE entity_id = 'ann'", true],
+      ["UPDATE feature_flags.flag_overrides SET state = 'KILLED' WHERE entity_id = 'ann'", true],
+      ["DELETE FROM feature_flags.flag_overrides WHERE entity_id = 'bob'", false],
+      ["DELETE FROM feature_flags.flag_overrides", true],
+      ["BEGIN; SELECT feature_flags.revive('a/1'); ROLLBACK", false],
+      ["SELECT feature_flags.set_value('a/3', 'true')", false],
+    ];
+    const urgent: boolean[] = [];
+    for (const [change, isUrgent] of changes) {
+      const before = await versionNow();
+      await database.query(change);
+      // Killing what is killed changes nothing, and so does what is rolled back.
+      if ((await versionNow()) !== before) urgent.push(isUrgent);
+    }
+    expect(urgent).toHaveLength(changes.length - 2);
+    await feed.heard(urgent.length);
+    expect(feed.notices.map(({ isUrgent }) => isUrgent)).toEqual(urgent);
+  });
+
   test("nothing is heard of a transaction before its commit, and never of one that rolls back", async () => {
     await using feed = openFeed();
     await feed.connected();

@@ -4,7 +4,7 @@ import {
   type PostgresConnection,
   reasonOf,
 } from "../store/postgres-connection.ts";
-import { LISTEN, NOTICE_CHANNEL, READ_LISTENING } from "../store/postgres-statements.ts";
+import { KILL_CHANNEL, LISTEN, NOTICE_CHANNEL, READ_LISTENING } from "../store/postgres-statements.ts";
 import { Alarm } from "../system/alarm.ts";
 import { withDeadline } from "../upstream/transport/deadline.ts";
 import type { ChangeFeed, ChangeFeedOptions } from "./change-feed.ts";
@@ -77,13 +77,18 @@ function openListener(
   { url, onNotice }: PostgresFeedOptions,
   signal: AbortSignal,
 ): Promise<PostgresConnection> {
+  /** Of the notice that comes next. */
+  let isUrgent = false;
   return openPostgresConnection(
     {
       url,
       applicationName: "pbflagd listen",
       statementTimeoutMs: undefined,
       onNotification({ channel, payload }) {
-        if (channel === NOTICE_CHANNEL) onNotice(parseNotice(payload));
+        if (channel === KILL_CHANNEL) isUrgent = true;
+        if (channel !== NOTICE_CHANNEL) return;
+        onNotice({ ...parseNotice(payload), isUrgent });
+        isUrgent = false;
       },
     },
     signal,

@@ -47,6 +47,33 @@ test("a kill is in force after the next poll, and a revive brings back the value
   await opened[Symbol.asyncDispose]();
 });
 
+test("a storm of notices is looked at four times a second, and a kill among them at once", async () => {
+  await using opened = await openTest({});
+  const { store, namespace, clock } = opened;
+  const polls = () => store.calls.filter(({ operation }) => operation === "kills").length;
+  const notice = async (isUrgent = false) => {
+    namespace.changeNoticed({ version: undefined, isUrgent });
+    await clock.advance(10);
+  };
+  const before = polls();
+  for (let ms = 0; ms < 1_000; ms += 10) await notice();
+  expect(polls() - before).toBe(4);
+
+  store.set(stateOf("digest/1", { mode: "killed" }));
+  await notice(true);
+  expect(namespace.evaluate("digest/1", "")).toMatchObject({ source: "killed" });
+  // The next waits its turn: a storm may be one of kills.
+  store.set(stateOf("digest/2", { mode: "killed" }));
+  await notice(true);
+  expect(namespace.evaluate("digest/2", "")).toMatchObject({ source: "default" });
+  for (let ms = 0; ms < 250; ms += 10) await notice(true);
+  expect(namespace.evaluate("digest/2", "")).toMatchObject({ source: "killed" });
+  for (let ms = 0; ms < 1_000; ms += 10) await notice();
+  store.set(stateOf("digest/3", { mode: "killed" }));
+  await notice(true);
+  expect(namespace.evaluate("digest/3", "")).toMatchObject({ source: "killed" });
+});
+
 test("the poll heals values, overrides and rows that vanished, not only kills", async () => {
   await using opened = await openTest({});
   const { store, namespace, clock } = opened;

@@ -8,6 +8,7 @@ import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
 import { isAtLeast, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { HealthTracker } from "../health/health-tracker.ts";
+import type { ChangeNotice } from "../kills/change-feed.ts";
 import { pollKills } from "../kills/kill-poller.ts";
 import type { Changes, FlagStore } from "../store/flag-store.ts";
 import { observeStore, type StoreObserver } from "../store/observed-store.ts";
@@ -50,7 +51,7 @@ export interface NamespaceOptions {
    * long, and at least this. Unset: 0.
    */
   readonly returnSpreadMs?: number;
-  /** From one poll that a notice caused to the next. Unset: 200 ms, which is what a database is spared. */
+  /** From one poll that a notice caused to the next. Unset: 250 ms, which is what a database is spared. */
   readonly noticeRestMs?: number;
   /** First pause of the polls while the store does not answer. Unset: 250 ms. */
   readonly probeFirstMs?: number;
@@ -129,10 +130,10 @@ export interface Namespace extends AsyncDisposable {
   catchUp(version: Version, signal: AbortSignal): Promise<boolean>;
 
   /**
-   * Somebody says that the store has changed, to this version if that is said: the kill set is polled at once, or soon
-   * where it has just been. What is said is no reason to believe it.
+   * Somebody says that the store has changed: unless what is said is known, the kill set is polled at once, or soon where
+   * it has just been. What is said is no reason to believe it.
    */
-  changeNoticed(version: Version | undefined): void;
+  changeNoticed(notice: ChangeNotice): void;
 
   /** Nobody tells of changes any more: the kill set is polled soon, unless whoever told is back before that. */
   changesMissed(): void;
@@ -151,10 +152,13 @@ const STORE_BREAKER = { failuresMax: 5, callsMin: 3, openMs: 2_000, successesToC
 const CATCH_UP_REST_MS = 50;
 
 /**
- * Between two polls that notices have caused. Each may be followed by two reads of rows that changed: six of them, which
- * is what a storm of changes costs the store within any second, are eighteen reads.
+ * Between two polls that notices have caused. Each may be followed by two reads of rows that changed: five of them within
+ * a second are fifteen reads. Of twenty that a storm of changes may cost, three are left for a kill among them.
  */
-const NOTICE_REST_MS = 200;
+const NOTICE_REST_MS = 250;
+
+/** Between two polls that did not rest, because a kill was told. */
+const URGENT_REST_MS = 1_200;
 
 /** Between two polls, or two reloads, that one trouble with the store has caused. */
 const TROUBLE_REST_MS = 1_000;
@@ -175,6 +179,8 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   /** When the store last failed or may have had changes that nobody told, and when it last told the kill set. */
   let doubtedAt = -Infinity;
   let polledAt = -Infinity;
+  /** From then on a kill need not wait for the rest between notices. */
+  let urgentFrom = -Infinity;
 
   const health = new HealthTracker(clock);
   const breaker = new CircuitBreaker({ ...STORE_BREAKER, clock, onChange: events.onBreakerChange });
@@ -392,8 +398,15 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       return () => void listeners.delete(listener);
     },
     catchUp: (version, signal) => catchUp.wait(version, signal),
-    changeNoticed(version) {
-      if (version === undefined || !isAtLeast(killSet.value?.stamp.version, version)) noticeAlarm.ring();
+    changeNoticed({ version, isUrgent = false }) {
+      if (isAtLeast(killSet.value?.stamp.version, version)) return;
+      const now = clock.now();
+      if (!isUrgent || now < urgentFrom) {
+        noticeAlarm.ring();
+        return;
+      }
+      urgentFrom = now + URGENT_REST_MS;
+      killAlarm.ring();
     },
     changesMissed() {
       doubtedAt = clock.now();

@@ -85,7 +85,10 @@ export const DETECT = `
 /** Where triggers of ours announce what was committed. */
 export const NOTICE_CHANNEL = "feature_flags_changed";
 
-export const LISTEN = `LISTEN ${NOTICE_CHANNEL}`;
+/** Comes just before the notice of a transaction that kills or revives something. */
+export const KILL_CHANNEL = "feature_flags_kills";
+
+export const LISTEN = `LISTEN ${NOTICE_CHANNEL}; LISTEN ${KILL_CHANNEL}`;
 
 /** Whether the session that answers listens, which one it is, and whether there is anybody to announce anything. */
 export const READ_LISTENING = `

@@ -179,6 +179,21 @@ test("a commit is announced with its epoch, its revision, its time and what chan
   expect(notices).toEqual([{ epoch, revision: Number(number), at, flags: ["shop/2"], entities: [] }]);
 });
 
+test("a transaction that kills says so once, before it is announced, whatever else it does", async () => {
+  await using opened = await openFlagsDatabase();
+  const heard = await opened.listen(["feature_flags_changed", "feature_flags_kills"]);
+  await opened.database.query(
+    "BEGIN; SELECT feature_flags.set_value('shop/2', 'weekly'); UPDATE feature_flags.flags SET state = 'KILLED'; COMMIT",
+  );
+  await opened.one("SELECT feature_flags.set_value('shop/3', '5')");
+  await eventually(() => heard.length === 3);
+  expect(heard).toEqual([
+    "",
+    expect.objectContaining({ entities: [] }),
+    expect.objectContaining({ flags: ["shop/3"] }),
+  ]);
+});
+
 test("what does not fit into a notice is announced as all", async () => {
   await using opened = await openFlagsDatabase();
   const notices = await opened.listen();

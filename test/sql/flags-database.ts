@@ -13,8 +13,8 @@ export interface FlagsDatabase extends AsyncDisposable {
   one(text: string, values?: readonly unknown[]): Promise<unknown>;
   /** A connection of its own, for the caller to close. */
   connect(): Promise<Database>;
-  /** What is announced from now on, parsed, in order. */
-  listen(): Promise<readonly unknown[]>;
+  /** What is announced from now on, parsed where it is not empty, in order. */
+  listen(channels?: readonly string[]): Promise<readonly unknown[]>;
 }
 
 /**
@@ -49,15 +49,15 @@ export async function openFlagsDatabase(): Promise<FlagsDatabase> {
     column,
     one: async (text, values) => (await column(text, values))[0],
     connect: () => connectDatabase({ url: created.url }),
-    async listen() {
+    async listen(channels = ["feature_flags_changed"]) {
       const heard: unknown[] = [];
       const client = new pg.Client(created.url);
       listeners.push(client);
       client.on("notification", ({ payload }) => {
-        heard.push(JSON.parse(payload ?? ""));
+        heard.push(payload === undefined || payload === "" ? "" : JSON.parse(payload));
       });
       await client.connect();
-      await client.query("LISTEN feature_flags_changed");
+      for (const channel of channels) await client.query(`LISTEN ${channel}`);
       return heard;
     },
     async [Symbol.asyncDispose]() {

@@ -221,7 +221,7 @@ export class Tier implements AsyncDisposable {
 
   /** It is told that the store has changed. */
   notice(version: Version | undefined): void {
-    this.namespace.changeNoticed(version);
+    this.namespace.changeNoticed({ version });
   }
 
   /** What it knows, as its file would hold it; undefined while that is nothing. */

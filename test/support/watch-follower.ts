@@ -73,7 +73,7 @@ export function openWatchFollower({ url, table, onWork }: WatchFollowerOptions):
   parts.namespace = namespace;
   const feed = openUpstreamFeed({
     pool,
-    onNotice: ({ version }) => namespace.changeNoticed(version),
+    onNotice: (told) => namespace.changeNoticed(told),
     onStateChange({ kind }) {
       if (kind === "connected") namespace.storeReturned();
       if (kind === "broken") namespace.changesMissed();
