@@ -15,6 +15,7 @@ import { FeatureOptionsSchema, FlagOptionsSchema } from "../../src/gen/pbflags/o
 import { systemClock } from "../../src/system/clock.ts";
 import { Latest } from "../../src/system/latest.ts";
 import { runInSlices } from "../../src/system/run-in-slices.ts";
+import { damage, someHarm } from "../support/damage.ts";
 import { describeFlags, manyFeatures } from "../support/descriptors.ts";
 import { eventually } from "../support/eventually.ts";
 import { measurePauses } from "../support/pauses.ts";
@@ -27,36 +28,7 @@ const hugeBytes = size(8, 63) * 2 ** 20;
 const good = describeFlags(manyFeatures(48, 12));
 
 /** What damage in transit or on a disk does to a set. */
-const damaged = fc
-  .array(
-    fc.record({
-      kind: fc.constantFrom("flip", "flip", "flip", "set", "cut", "insert", "double", "drop"),
-      at: fc.nat(good.length - 1),
-      length: fc.integer({ min: 1, max: 200 }),
-      byte: fc.oneof(fc.nat(255), fc.constantFrom(0x00, 0x7f, 0x80, 0xff)),
-    }),
-    { minLength: 1, maxLength: 8 },
-  )
-  .map((damages) =>
-    damages.reduce<Uint8Array>((bytes, { kind, at, length, byte }) => {
-      const [before, after] = [bytes.subarray(0, at), bytes.subarray(at)];
-      switch (kind) {
-        case "flip":
-          return bytes.map((value, i) => (i === at ? value ^ (1 << (byte % 8)) : value));
-        case "set":
-          return bytes.map((value, i) => (i === at ? byte : value));
-        case "cut":
-          return before;
-        case "insert":
-          return Buffer.concat([before, new Uint8Array(length).fill(byte), after]);
-        case "double":
-          return Buffer.concat([before, after.subarray(0, length), after]);
-        case "drop":
-          return Buffer.concat([before, after.subarray(length)]);
-      }
-      return kind satisfies never;
-    }, good),
-  );
+const damaged = someHarm({ harmsMax: 8, lengthMax: 200 }).map((harms) => damage(good, harms));
 
 const text = fc.oneof(
   fc.constantFrom(

@@ -20,6 +20,7 @@ import {
   GetOverridesResponseSchema,
   HealthResponseSchema,
 } from "../../src/gen/pbflags/v1/evaluator_pb.ts";
+import { damage, someHarm } from "./damage.ts";
 import type { RawAnswer } from "./raw-upstream.ts";
 
 /** What a proxy asks of an upstream, and what it should be answered with. */
@@ -58,7 +59,7 @@ export interface Names {
 export function badAnswers(rpc: Rpc, names: Names): fc.Arbitrary<BadAnswer> {
   const all: Readonly<Record<Rpc, fc.Arbitrary<MessageInitShape<DescMessage>>>> = shapes(names);
   const messages = all[rpc].map((init) => encode(ANSWERS[rpc], init));
-  const harmed = fc.tuple(messages, damages).map(([{ bytes }, harm]) => damage(bytes, harm));
+  const harmed = fc.tuple(messages, harms).map(([{ bytes }, harm]) => damage(bytes, harm));
   // To whoever reads it, its fields have other types and meanings.
   const foreign = fc
     .constantFrom(...(Object.keys(ANSWERS) as Rpc[]))
@@ -254,46 +255,8 @@ function shapes({ flagIds, entityIds }: Names) {
 
 const small = { value: { value: { case: "stringValue", value: "weekly" } }, invalid: "" } as const;
 
-interface Harm {
-  readonly kind: "flip" | "set" | "cut" | "insert" | "double" | "drop";
-  /** Share of the length. */
-  readonly at: number;
-  readonly length: number;
-  readonly byte: number;
-}
-
 /** What happens to bytes on their way. */
-const damages = fc.array(
-  fc.record({
-    kind: fc.constantFrom<Harm["kind"][]>("flip", "flip", "flip", "set", "cut", "insert", "double", "drop"),
-    at: fc.nat(999).map((share) => share / 1_000),
-    length: fc.integer({ min: 1, max: 50 }),
-    byte: fc.oneof(fc.nat(255), fc.constantFrom(0x00, 0x7f, 0x80, 0xff)),
-  }),
-  { minLength: 1, maxLength: 4 },
-);
-
-function damage(whole: Uint8Array, harms: readonly Harm[]): Uint8Array {
-  return harms.reduce<Uint8Array>((bytes, { kind, at: share, length, byte }) => {
-    const at = Math.floor(share * bytes.length);
-    const [before, after] = [bytes.subarray(0, at), bytes.subarray(at)];
-    switch (kind) {
-      case "flip":
-        return bytes.map((each, i) => (i === at ? each ^ (1 << (byte % 8)) : each));
-      case "set":
-        return bytes.map((each, i) => (i === at ? byte : each));
-      case "cut":
-        return before;
-      case "insert":
-        return Buffer.concat([before, new Uint8Array(length).fill(byte), after]);
-      case "double":
-        return Buffer.concat([before, after.subarray(0, length), after]);
-      case "drop":
-        return Buffer.concat([before, after.subarray(length)]);
-    }
-    return kind satisfies never;
-  }, whole);
-}
+const harms = someHarm({ harmsMax: 4, lengthMax: 50 });
 
 const noise = fc.oneof(
   fc.uint8Array({ maxLength: 200 }),
