@@ -1,4 +1,5 @@
 import type { Measured } from "./measure-kills.ts";
+import { toTable } from "./table.ts";
 
 const HEAD = [
   "Followers",
@@ -16,10 +17,11 @@ const HEAD = [
 ];
 
 /** All that was measured, as a table in Markdown. */
-export function describeTable(measured: readonly Measured[]): string {
-  const rows = measured.flatMap((each) => rowsOf(each));
-  const lines = [HEAD, HEAD.map(() => "---"), ...rows];
-  return lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+export function describeKills(measured: readonly Measured[]): string {
+  return toTable(
+    HEAD,
+    measured.flatMap((each) => rowsOf(each)),
+  );
 }
 
 function rowsOf(measured: Measured): readonly (readonly string[])[] {

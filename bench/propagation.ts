@@ -1,5 +1,5 @@
 import { mkdtemp, rm } from "node:fs/promises";
-import { availableParallelism, cpus, loadavg, tmpdir, totalmem } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { connectDatabase } from "../src/store/database.ts";
@@ -8,8 +8,9 @@ import { migrate } from "../src/store/migrate.ts";
 import { systemClock } from "../src/system/clock.ts";
 import { openScene } from "../test/daemon/scene.ts";
 import { followMany } from "./followers.ts";
+import { describeKills } from "./kill-table.ts";
+import { describeMachine } from "./machine.ts";
 import { KILLED_FLAG, type Measured, measure } from "./measure-kills.ts";
-import { describeTable } from "./table.ts";
 import { openThreeTiers } from "./three-tiers.ts";
 
 /** How many follow the edge, and how many other changes a second are committed meanwhile. */
@@ -50,13 +51,7 @@ async function main(): Promise<void> {
 
   const measured: Measured[] = [];
   for (const round of rounds) measured.push(await measureRound(round, kills));
-  const [cpu] = cpus();
-  console.log(`
-${new Date().toISOString().slice(0, 10)}, ${cpu?.model.trim()}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}, ${kills} kills a row, load average at the end ${loadavg()
-    .map((load) => load.toFixed(1))
-    .join(" ")}
-
-${describeTable(measured)}`);
+  console.log(`\n${describeMachine()}, ${kills} kills a row\n\n${describeKills(measured)}`);
 }
 
 async function measureRound({ followers, othersPerSecond }: Round, kills: number): Promise<Measured> {

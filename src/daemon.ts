@@ -6,6 +6,7 @@ import { type Descriptors, followDescriptors, loadFlags } from "./daemon/descrip
 import { firstContact } from "./daemon/first-contact.ts";
 import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
+import { openAdmin } from "./daemon/open-admin.ts";
 import { isComingBack, openFeed } from "./daemon/open-feed.ts";
 import { type OpenStore, openStore } from "./daemon/open-store.ts";
 import { keepKnowledge, loadKnowledge } from "./daemon/snapshot.ts";
@@ -14,6 +15,7 @@ import { DependencyHealth } from "./health/dependency-health.ts";
 import type { ChangeFeed } from "./kills/change-feed.ts";
 import type { SnapshotWriter } from "./kills/snapshot/snapshot-writer.ts";
 import type { Namespace } from "./namespaces/namespace.ts";
+import { ADMIN_PROCEDURES } from "./server/admin-routes.ts";
 import { type HttpServer, openHttpServer } from "./server/http-server.ts";
 import { createRoutes, PROCEDURES } from "./server/routes.ts";
 import { Opened } from "./system/opened.ts";
@@ -23,6 +25,8 @@ import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 export interface Daemon extends AsyncDisposable {
   /** With the port that was really taken. */
   readonly address: HttpServer["address"];
+  /** Where the admin service is. Undefined: nowhere. */
+  readonly adminAddress: HttpServer["address"] | undefined;
   readonly namespace: Namespace;
   /** Reads the descriptors again, now. */
   reloadDescriptors(options?: { readonly force?: boolean }): Promise<ReloadResult>;
@@ -34,7 +38,7 @@ export interface Daemon extends AsyncDisposable {
 const STARTING_SWEEP_MS = 1_000;
 
 /**
- * Starts the evaluator: descriptors, then the port, then the store in the background. A store that is down does
+ * Starts the evaluator: descriptors, then the ports, then the store in the background. A store that is down does
  * not stop it, unless `require_store` is set.
  *
  * @throws DescriptorError, UpstreamError, ListenError, StoreRequiredError
@@ -44,7 +48,10 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
   const opened = new Opened();
   try {
     const flags = await loadFlags(config, deps);
-    const metrics = createMetrics({ version: deps.version, procedures: PROCEDURES });
+    const metrics = createMetrics({
+      version: deps.version,
+      procedures: [...PROCEDURES, ...ADMIN_PROCEDURES],
+    });
     opened.defer(() => metrics[Symbol.dispose]());
 
     // The pool begins to ask before the parts that hear from it are there.
@@ -147,6 +154,11 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       },
     });
     opened.add(server);
+    const admin = await openAdmin({ config, deps, metrics, stopping: stopping.signal });
+    // Both drain at once: together they have the time that one has.
+    opened.defer(async () => {
+      await Promise.all([server[Symbol.asyncDispose](), admin?.[Symbol.asyncDispose]()]);
+    });
     const sweeping = health.run(stopping.signal);
     opened.defer(async () => {
       stopping.abort();
@@ -156,6 +168,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
 
     return {
       address: server.address,
+      adminAddress: admin?.address,
       namespace,
       reloadDescriptors: (options) => descriptors.reload(options),
       reloadConfig: async () => void (await configuration?.reload()),

@@ -72,9 +72,8 @@ export const settings = {
     { mode: "proxy", aliases: ["upstream"], live: true },
   ),
   listen: required(address, "localhost:9201", "Address of the evaluator: host:port, :port or unix:///path."),
-  admin: required(orOff(address), "off", "Address of the admin page and service. Needs root mode.", {
+  admin: required(orOff(address), "off", "Address of the admin service. Needs root mode.", {
     mode: "root",
-    later: true,
   }),
   "cache.kill_ttl": required(
     duration({ min: "10ms", max: DAY }),

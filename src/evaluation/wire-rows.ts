@@ -16,7 +16,8 @@ export const toWireState: Readonly<Record<Mode, State>> = {
   killed: State.KILLED,
 };
 
-const WIRE_TYPE: Readonly<Record<FlagType, WireType>> = {
+/** How the wire names the type of a flag. */
+export const toWireType: Readonly<Record<FlagType, WireType>> = {
   BOOL: WireType.BOOL,
   STRING: WireType.STRING,
   INT64: WireType.INT64,
@@ -34,7 +35,7 @@ export function toFlagRow({ flagId, mode, value, archived, type, invalid }: Flag
     state: toWireState[mode],
     archived,
     ...(value === undefined ? {} : { value }),
-    ...(type === undefined ? {} : { flagType: WIRE_TYPE[type] }),
+    ...(type === undefined ? {} : { flagType: toWireType[type] }),
     ...(invalid === undefined ? {} : { invalid }),
   });
 }

@@ -5,7 +5,7 @@ import type { FlagTable } from "../flags/definition.ts";
 import { answerFrom, type Reaching, type ReachOptions, type Rows } from "./reach-version.ts";
 
 /** In an answer: the version that the daemon has caught up with, as `epoch:revision`. */
-const VERSION = "pbflags-version";
+export const VERSION = "pbflags-version";
 /** In an answer: how long ago the database was read at that version. */
 const AGE = "pbflags-state-age-ms";
 /** In a request: not to be answered from an older version. */

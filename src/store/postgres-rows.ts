@@ -68,7 +68,8 @@ function toSetting(row: StoredRow): Setting {
   return { mode: "default", value: decoded.value, invalid: `unknown state ${JSON.stringify(row.state)}` };
 }
 
-function decodeValue(bytes: Uint8Array | null): Pick<Setting, "value" | "invalid"> {
+/** What a value column holds. */
+export function decodeValue(bytes: Uint8Array | null): Pick<Setting, "value" | "invalid"> {
   // No bytes are how an unset message is written.
   if (bytes === null || bytes.length === 0) return { value: undefined };
   try {

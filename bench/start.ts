@@ -1,0 +1,113 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import { loadDescriptors } from "../src/flags/load-descriptors.ts";
+import { connectDatabase } from "../src/store/database.ts";
+import { openEmbeddedPostgres } from "../src/store/embedded/embedded-postgres.ts";
+import { migrate } from "../src/store/migrate.ts";
+import { syncDefinitions } from "../src/store/sync-definitions.ts";
+import { systemClock } from "../src/system/clock.ts";
+import { describeFlags, manyFeatures } from "../test/support/descriptors.ts";
+import { describeMachine } from "./machine.ts";
+import { median, spread, toTable } from "./table.ts";
+
+// How soon `pbflagd serve` is ready after it was started, and how much memory it then holds, beside a Node that only
+// listens: what the runtime itself costs.
+
+const { values: options } = parseArgs({
+  options: {
+    flags: { type: "string", default: "5000" },
+    rounds: { type: "string", default: "9" },
+    main: { type: "string", default: new URL("../../dist/main.js", import.meta.url).pathname },
+  },
+});
+const flagCount = Number(options.flags);
+const rounds = Number(options.rounds);
+if (![flagCount, rounds].every((number) => Number.isInteger(number) && number > 0))
+  throw new Error("Cannot measure: --flags and --rounds must be whole numbers above 0");
+
+/** How long after it became ready its memory is read. */
+const REST_MS = 2_000;
+
+const BARE = `const server = require("node:http").createServer((_, response) => response.end("ok"));
+server.listen(0, "127.0.0.1", () => console.log(JSON.stringify({ event: "serving", address: server.address() })));`;
+
+interface Started {
+  readonly listensMs: number;
+  readonly readyMs: number;
+  readonly residentBytes: number;
+}
+
+async function start(args: readonly string[]): Promise<Started> {
+  const startedAt = performance.now();
+  const child = spawn(process.execPath, [...args], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    const port = await servingPort(child);
+    const listensMs = performance.now() - startedAt;
+    while ((await fetch(`http://127.0.0.1:${port}/readyz`)).status !== 200);
+    const readyMs = performance.now() - startedAt;
+    await systemClock.sleep(REST_MS);
+    return { listensMs, readyMs, residentBytes: await residentBytes(child.pid ?? 0) };
+  } finally {
+    const exited = once(child, "exit");
+    child.kill("SIGTERM");
+    await exited;
+  }
+}
+
+async function servingPort({ stdout }: ChildProcess): Promise<number> {
+  if (stdout === null) throw new Error("Cannot follow a child without pipes");
+  for await (const line of createInterface(stdout)) {
+    const { event, address } = JSON.parse(line);
+    if (event !== "serving") continue;
+    stdout.resume();
+    return address.port;
+  }
+  throw new Error("Cannot measure: it has ended before it served");
+}
+
+async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return 1_024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]);
+}
+
+const folder = await mkdtemp(join(tmpdir(), "pbflagd-bench-"));
+try {
+  await using postgres = await openEmbeddedPostgres({
+    dataDir: join(folder, "data"),
+    clock: systemClock,
+    binaries: "npm",
+  });
+  await using database = await connectDatabase({ url: postgres.url });
+  await migrate(database);
+  const descriptors = join(folder, "flags.pb");
+  await writeFile(descriptors, describeFlags(manyFeatures(flagCount)));
+  await syncDefinitions(database, await loadDescriptors(descriptors), { actor: "bench" });
+  const serve = [options.main, "serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
+  const variants = {
+    "node:http, nothing else": ["-e", BARE],
+    "serve, root mode": [...serve, "--descriptors", descriptors, "--database", postgres.url],
+  };
+  const measured = new Map(Object.keys(variants).map((name) => [name, [] as Started[]]));
+  for (let round = 0; round < rounds; round += 1)
+    for (const [name, args] of Object.entries(variants)) measured.get(name)?.push(await start(args));
+  console.log(`\n${describeMachine()}, ${flagCount} flags, ${rounds} rounds\n`);
+  console.log(
+    toTable(
+      ["Variant", "listens after ms", "ready after ms", "min–max", `RSS MiB ${REST_MS / 1_000} s later`],
+      [...measured].map(([name, starts]) => [
+        name,
+        median(starts.map(({ listensMs }) => listensMs)).toFixed(0),
+        median(starts.map(({ readyMs }) => readyMs)).toFixed(0),
+        spread(starts.map(({ readyMs }) => readyMs)),
+        median(starts.map(({ residentBytes }) => residentBytes / 2 ** 20)).toFixed(0),
+      ]),
+    ),
+  );
+} finally {
+  await rm(folder, { recursive: true, force: true });
+}

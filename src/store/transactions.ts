@@ -1,0 +1,210 @@
+import type { Clock } from "../system/clock.ts";
+import {
+  describeTarget,
+  isAnswer,
+  openPostgresConnection,
+  type PostgresConnection,
+  reasonOf,
+  SessionLostError,
+} from "./postgres-connection.ts";
+import { PostgresPool } from "./postgres-pool.ts";
+
+export interface TransactionsOptions {
+  /** `postgres://…`, as pg reads it. */
+  readonly url: string;
+  /** Sessions at most. None is open before somebody asks. */
+  readonly poolSize: number;
+  /** For a transaction as a whole: the wait for a session, connecting, and all tries. */
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+}
+
+/** One statement of a transaction, and its rows. */
+export type Query = <R extends object>(text: string, values?: readonly unknown[]) => Promise<readonly R[]>;
+
+/** What was read, and from which state. */
+export interface ReadAt<T> {
+  readonly value: T;
+  /** `epoch:revision` of the snapshot that it was read from. */
+  readonly version: string;
+}
+
+/** The database could not do it now, and may a moment later. The message says whether anything was changed. */
+export class DatabaseAwayError extends Error {
+  override readonly name = "DatabaseAwayError";
+}
+
+/** A session that had been lying idle may be dead: so may the others, but not a new one. */
+const TRIES_MAX = 2;
+
+/** Of the deadline, what one statement may take: the server then says why, instead of saying nothing. */
+const LOCK_SHARE = 0.6;
+const STATEMENT_SHARE = 0.8;
+
+/**
+ * Short transactions for people, each in bounded time: a lock that somebody holds, a server that hangs and one that
+ * is gone are a `DatabaseAwayError`. Answers of the database are thrown as they are. Nobody else's sessions are used.
+ */
+export class Transactions implements AsyncDisposable {
+  readonly #options: TransactionsOptions;
+  readonly #target: string;
+  readonly #pool: PostgresPool;
+  readonly #running = new Set<AbortController>();
+  #isClosed = false;
+
+  /** Throws a StoreError for a URL that cannot be one. */
+  constructor(options: TransactionsOptions) {
+    this.#options = options;
+    this.#target = describeTarget(options.url);
+    this.#pool = new PostgresPool({
+      size: options.poolSize,
+      open: (signal) =>
+        // Statements are limited in each transaction: not every pooler lets it be done here.
+        openPostgresConnection(
+          { url: options.url, applicationName: "pbflagd-admin", statementTimeoutMs: undefined },
+          signal,
+        ).catch((error: unknown) => {
+          throw new SessionLostError(false, error);
+        }),
+    });
+  }
+
+  /** All that `work` reads is of one snapshot. */
+  read<T>(work: (query: Query) => Promise<T>): Promise<ReadAt<T>> {
+    return this.#withDeadline((signal) =>
+      this.#run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", signal, async (query) => ({
+        value: await work(query),
+        version: await readVersion(query),
+      })),
+    );
+  }
+
+  /**
+   * Commits what `work` wrote in the name of `actor`, or nothing if it throws. Returns `epoch:revision` of a state that
+   * has it; undefined if the database was lost right after the commit.
+   */
+  write(actor: string, work: (query: Query) => Promise<void>): Promise<string | undefined> {
+    return this.#withDeadline(async (signal) => {
+      await this.#run("BEGIN", signal, async (query) => {
+        await query("SELECT set_config('pbflags.actor', $1, true)", [actor]);
+        await work(query);
+      });
+      // It is done: not to learn the version must not look like a failure.
+      return this.#pool
+        .run((session) => readVersion(queryOf(session, signal)), signal)
+        .catch(() => undefined);
+    });
+  }
+
+  /** Ends all sessions: those at work at once, idle ones in good order, if the server takes part in it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    for (const call of this.#running) call.abort(new Error("the daemon is stopping"));
+    const tooLong = new AbortController();
+    const cancel = this.#options.clock.after(CLOSE_TIMEOUT_MS, () => tooLong.abort());
+    await this.#pool.close(tooLong.signal);
+    cancel();
+  }
+
+  async #withDeadline<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { clock, timeoutMs } = this.#options;
+    if (this.#isClosed) throw new DatabaseAwayError("the daemon is stopping; nothing was changed");
+    const call = new AbortController();
+    this.#running.add(call);
+    const cancel = clock.after(timeoutMs, () => call.abort(new Error(`nothing within ${timeoutMs} ms`)));
+    try {
+      return await run(call.signal);
+    } finally {
+      cancel();
+      this.#running.delete(call);
+    }
+  }
+
+  async #run<T>(begin: string, signal: AbortSignal, work: (query: Query) => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      const progress = { isCommitting: false };
+      const attempt = (session: PostgresConnection) =>
+        this.#attempt({ session, begin, signal, work, progress });
+      try {
+        return await this.#pool.run(attempt, signal);
+      } catch (error) {
+        if (error instanceof SessionLostError) {
+          this.#pool.dropIdle();
+          if (error.wasUsed && !progress.isCommitting && tries < TRIES_MAX) continue;
+        } else if (error !== signal.reason) throw explainAnswer(error);
+        throw this.#explainLoss(error, progress.isCommitting);
+      }
+    }
+  }
+
+  async #attempt<T>({ session, begin, signal, work, progress }: Attempt<T>): Promise<T> {
+    const query = queryOf(session, signal);
+    await query(begin);
+    try {
+      await query(
+        LIMIT,
+        [LOCK_SHARE, STATEMENT_SHARE].map((share) => String(Math.ceil(this.#options.timeoutMs * share))),
+      );
+      const value = await work(query);
+      progress.isCommitting = true;
+      await query("COMMIT");
+      return value;
+    } catch (error) {
+      if (session.isOpen) await query("ROLLBACK").catch(() => session.destroy());
+      throw error;
+    }
+  }
+
+  #explainLoss(cause: unknown, isCommitting: boolean): DatabaseAwayError {
+    const outcome = isCommitting
+      ? "it was committing, and whether that was done is not known: look, or do it again"
+      : "nothing was changed";
+    return new DatabaseAwayError(
+      `the database at ${this.#target} does not answer: ${reasonOf(cause)}; ${outcome}`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+/** How long a server may take to say goodbye. */
+const CLOSE_TIMEOUT_MS = 1_000;
+
+interface Attempt<T> {
+  readonly session: PostgresConnection;
+  readonly begin: string;
+  readonly signal: AbortSignal;
+  readonly work: (query: Query) => Promise<T>;
+  readonly progress: { isCommitting: boolean };
+}
+
+// Also if we hang in the middle of it: nobody may have to wait for our locks.
+const LIMIT = `SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true),
+  set_config('idle_in_transaction_session_timeout', $2, true)`;
+
+function queryOf(session: PostgresConnection, signal: AbortSignal): Query {
+  return (text, values = []) => session.query({ text, values, name: undefined }, signal);
+}
+
+async function readVersion(query: Query): Promise<string> {
+  const [row] = await query<{ version: string }>("SELECT feature_flags.version() AS version");
+  return row?.version ?? "";
+}
+
+function explainAnswer(error: unknown): unknown {
+  if (!isAnswer(error)) return error;
+  const reason = TEMPORARY.get(error.code) ?? TEMPORARY.get(error.code.slice(0, 2));
+  return reason === undefined
+    ? error
+    : new DatabaseAwayError(`${reason}; nothing was changed`, { cause: error });
+}
+
+/** Answers, by code or class, that may be others a moment later. */
+const TEMPORARY: ReadonlyMap<string, string> = new Map([
+  ["55P03", "another transaction holds the row (docs/database.md says how to find it)"],
+  ["57014", "the database did not finish in time"],
+  ["25006", "the database takes no writes now: it is a standby, or set to read only"],
+  ["40", "it collided with another transaction"],
+  ["53", "the database has run out of something, connections or memory"],
+]);
