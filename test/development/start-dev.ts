@@ -29,6 +29,7 @@ export interface Dev extends AsyncDisposable {
   /** Resolves once an event of the log has happened that was not there before `since`. */
   whenLogged(event: string, since?: number): Promise<LogLine>;
   readonly ended: Promise<number | null>;
+  kill(signal: NodeJS.Signals): void;
   /** What it started, and what that started, as far as it runs. */
   listProcesses(): Promise<readonly string[]>;
 }
@@ -87,6 +88,7 @@ export function startDev({ packageDir = ownPackage, cwd = packageDir, args, uid 
     },
     whenLogged,
     ended,
+    kill: (signal) => void child.kill(signal),
     listProcesses: () => listMarked(`PBFLAGD_TEST_MARK=${value}`),
     async [Symbol.asyncDispose]() {
       if (!hasEnded(child)) child.kill("SIGTERM");

@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
@@ -11,7 +14,7 @@ import { eventually } from "../support/eventually.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
-// Fault 4, without a snapshot.
+// Fault 4, of a root. Of a proxy that keeps its knowledge, push.test.ts and descriptors-from-upstream.test.ts.
 
 // They mostly wait, so they wait side by side.
 describe.concurrent("a cold start", () => {
@@ -35,6 +38,46 @@ describe.concurrent("a cold start", () => {
 
       proxy.restore();
       await expect.poll(() => standing(daemon), SOON).toMatchObject(READY);
+    },
+  );
+
+  test.for(Object.entries(absences))(
+    "restarted with what it knew while the store is %s, it is ready, kills hold from the first answer on, and it owns up",
+    async ([, fail], { expect }) => {
+      await using database = await createTestDatabase();
+      await using scene = await openScene(database);
+      await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+      const stateDir = await mkdtemp(join(tmpdir(), "pbflagd-state-"));
+      try {
+        const args = [...serveArgs(through(proxy, database.url), scene), "--state-dir", stateDir];
+        const first = await startDaemon({ args });
+        await first.whenReady();
+        expect(await answersTo(first, "ann")()).toMatchObject(READY.answers);
+        fail(proxy);
+        expect(await first.stop()).toBe(0);
+        const stoppedAt = Date.now();
+
+        await using second = await startDaemon({ args });
+        expect(await answersTo(second, "ann")()).toMatchObject(REMEMBERED);
+        const { status, checks } = await second.readiness();
+        expect(status).toBe(200);
+        await eventually(async () => (await second.readiness()).checks["state"]?.healthy === false);
+        const { message = "" } = (await second.readiness()).checks["state"] ?? {};
+        expect(Object.keys(checks)).toContain("database");
+        const [, heard = ""] =
+          /^the store has not been heard since (\S+): answers come from memory$/.exec(message) ?? [];
+        expect(Date.parse(heard), message).toBeLessThanOrEqual(stoppedAt);
+        expect(Date.parse(heard), message).toBeGreaterThan(stoppedAt - 60_000);
+
+        await scene.operate((store) => store.revive("shop/4"));
+        proxy.restore();
+        await expect.poll(answersTo(second, "ann"), SOON).toMatchObject({
+          ...READY.answers,
+          "shop/4": '{"doubleValue":0.9} GLOBAL',
+        });
+      } finally {
+        await rm(stateDir, { recursive: true });
+      }
     },
   );
 
@@ -135,6 +178,14 @@ const NOT_READY = {
   ageIsKnown: false,
   stateCalls: [503, 503, 503],
   killed: expect.stringContaining("unavailable"),
+};
+
+/** What ann is answered from memory. */
+const REMEMBERED = {
+  "shop/1": '{"stringValue":"never"} CACHED',
+  "shop/3": '{"int64Value":"7"} CACHED',
+  "shop/4": '{"doubleValue":0.5} KILLED',
+  "shop/5": '{"stringListValue":{"values":["l"]}} CACHED',
 };
 
 const READY = {

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { connectDatabase } from "../../src/store/database.ts";
 import { readEmbeddedUrl } from "../../src/store/embedded/embedded-postgres.ts";
-import { isPostmaster } from "../../src/store/embedded/programs.ts";
 import { bundleScript, linkPackages } from "../support/bundle.ts";
+import { embeddedServersOn } from "../support/embedded-servers.ts";
 import { eventually } from "../support/eventually.ts";
 import { OwnerProcess } from "../support/owner-process.ts";
-import { isAlive, killTree, listProcesses } from "../support/process-tree.ts";
+import { isAlive, killTree } from "../support/process-tree.ts";
 import { size } from "../support/size.ts";
 
 // Fault 14: kill -9 the process that has an embedded database in its care, again and again, while it writes.
@@ -117,17 +117,9 @@ async function readRows(url: string): Promise<ReadonlySet<number>> {
 async function servers(): Promise<readonly number[]> {
   const found: number[] = [];
   for (const name of (await readdir(folder)).filter((entry) => entry.startsWith("data-"))) {
-    found.push(...(await serversOn(join(folder, name, "postgres", "cluster"))));
+    found.push(...(await embeddedServersOn(join(folder, name))));
   }
   return found;
-}
-
-/** A child of a server is for a moment not to be told from it. */
-async function serversOn(cluster: string): Promise<readonly number[]> {
-  const all = await listProcesses();
-  const are = await Promise.all(all.map(({ pid }) => isPostmaster(pid, cluster)));
-  const found = all.filter((_, i) => are[i]);
-  return found.filter(({ parent }) => !found.some(({ pid }) => pid === parent)).map(({ pid }) => pid);
 }
 
 async function theOnlyServer(): Promise<number> {
