@@ -13,7 +13,7 @@ import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 // Fault 16: every write and every answer is logged with its times, and looked through afterwards.
 
-const EVENTS = size(3, 60);
+const EVENTS = size(3, 30);
 const KILL_TTL_MS = 1_000;
 /** A poll after the longest interval that jitter makes, the row that it says has changed, and a busy machine. */
 const STALE_MS = 1.2 * KILL_TTL_MS + 500 + 1_000;
