@@ -48,7 +48,7 @@ const WARM_UP_KILLS = 5;
  * each come to rest.
  */
 const PAUSE_MIN_MS = 260;
-const PAUSE_AMONG_OTHERS_MIN_MS = 650;
+const PAUSE_AMONG_OTHERS_MIN_MS = 1_250;
 const PAUSE_SPREAD_MS = 100;
 const GIVE_UP_MS = 45_000;
 
