@@ -74,6 +74,33 @@ test("a storm of notices is looked at four times a second, and a kill among them
   expect(namespace.evaluate("digest/3", "")).toMatchObject({ source: "killed" });
 });
 
+test("what a notice says there is is asked for until it is seen, but not for long", async () => {
+  await using opened = await openTest({});
+  const { store, namespace, clock } = opened;
+  const polls = () => store.calls.filter(({ operation }) => operation === "kills").length;
+  const { epoch = "", revision = 0 } = namespace.killSet.value?.stamp.version ?? {};
+  const before = polls();
+  namespace.changeNoticed({ version: { epoch, revision: revision + 1 } });
+  await settle();
+  await clock.advance(350);
+  expect(polls() - before).toBe(4);
+  store.set(stateOf("digest/1", { mode: "killed" }));
+  await clock.advance(100);
+  expect(namespace.evaluate("digest/1", "")).toMatchObject({ source: "killed" });
+  const seen = polls();
+  await clock.advance(5_000);
+  expect(polls()).toBe(seen);
+
+  namespace.changeNoticed({ version: { epoch, revision: revision + 9 } });
+  await settle();
+  await clock.advance(5_000);
+  const sought = polls();
+  expect(sought - seen).toBeGreaterThan(10);
+  expect(sought - seen).toBeLessThan(25);
+  await clock.advance(5_000);
+  expect(polls()).toBe(sought);
+});
+
 test("the poll heals values, overrides and rows that vanished, not only kills", async () => {
   await using opened = await openTest({});
   const { store, namespace, clock } = opened;

@@ -160,6 +160,19 @@ const NOTICE_REST_MS = 250;
 /** Between two polls that did not rest, because a kill was told. */
 const URGENT_REST_MS = 1_200;
 
+/** A version that a notice told of, and until when it is looked for. */
+interface Told {
+  readonly version: Version;
+  readonly until: number;
+}
+
+/**
+ * After a poll that did not bring what a notice said there is, and for how long it is asked for again: anybody may send a
+ * notice of what will never be.
+ */
+const BEHIND_PAUSE_MS = 100;
+const BEHIND_MAX_MS = 2_000;
+
 /** Between two polls, or two reloads, that one trouble with the store has caused. */
 const TROUBLE_REST_MS = 1_000;
 
@@ -175,10 +188,15 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   const missedAlarm = new Alarm(clock);
   const catchUpAlarm = new Alarm(clock);
   const noticeAlarm = new Alarm(clock);
+  const behindAlarm = new Alarm(clock);
   const readiness = new Readiness();
   /** When the store last failed or may have had changes that nobody told, and when it last told the kill set. */
   let doubtedAt = -Infinity;
   let polledAt = -Infinity;
+  /** The newest that a notice said there is. */
+  let told: Told | undefined;
+  /** The same, as it was when the last poll set out. */
+  let sought: Told | undefined;
   /** From then on a kill need not wait for the rest between notices. */
   let urgentFrom = -Infinity;
 
@@ -242,12 +260,17 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       store,
       health,
       knownVersion: () => killSet.value?.stamp.version,
-      wantedVersion: () => catchUp.wanted,
-      onPollBegins: () => catchUp.pollBegins(),
+      wantedVersion: () => catchUp.wanted ?? missing(told),
+      onPollBegins() {
+        sought = told;
+        catchUp.pollBegins();
+      },
       onPollEnds: () => catchUp.pollEnds(),
       onKills: (answer, askedAt) => {
         polledAt = clock.now();
         knowledge.applyKills(answer, askedAt);
+        // Whoever answered was behind whoever told: a replica, or another upstream.
+        if (missing(sought) !== undefined) behindAlarm.ring();
         checkReady();
       },
       alarm: killAlarm,
@@ -285,6 +308,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       },
       stop.signal,
     ),
+    attend(
+      { alarm: behindAlarm, act: () => killAlarm.ring(), restMs: 0, delayMs: () => BEHIND_PAUSE_MS, clock },
+      stop.signal,
+    ),
     attend({ ...resting, alarm: doubtAlarm, act: () => killAlarm.ring() }, stop.signal),
     attend(
       { ...resting, alarm: returnAlarm, act: takeUpReturn, delayMs: () => returnSpreadMs * random() },
@@ -313,6 +340,14 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     const loaded = await states.loadFlags(definedIds());
     checkReady();
     return loaded;
+  }
+
+  /** What a notice said there is, of the epoch that is known, and has not been seen yet. */
+  function missing(notice: Told | undefined): Version | undefined {
+    const known = killSet.value?.stamp.version;
+    if (notice === undefined || notice.until <= clock.now()) return undefined;
+    const isSeen = notice.version.epoch !== known?.epoch || isAtLeast(known, notice.version);
+    return isSeen ? undefined : notice.version;
   }
 
   function checkReady(): void {
@@ -401,6 +436,8 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     changeNoticed({ version, isUrgent = false }) {
       if (isAtLeast(killSet.value?.stamp.version, version)) return;
       const now = clock.now();
+      if (version !== undefined && !isAtLeast(told?.version, version))
+        told = { version, until: now + BEHIND_MAX_MS };
       if (!isUrgent || now < urgentFrom) {
         noticeAlarm.ring();
         return;
