@@ -1,12 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { connectDatabase } from "../src/store/database.ts";
-import { openEmbeddedPostgres } from "../src/store/embedded/embedded-postgres.ts";
-import { migrate } from "../src/store/migrate.ts";
-import { systemClock } from "../src/system/clock.ts";
 import { openScene } from "../test/daemon/scene.ts";
+import { openBenchDatabase } from "./bench-database.ts";
 import { followMany } from "./followers.ts";
 import { describeKills } from "./kill-table.ts";
 import { describeMachine } from "./machine.ts";
@@ -55,20 +49,10 @@ async function main(): Promise<void> {
 }
 
 async function measureRound({ followers, othersPerSecond }: Round, kills: number): Promise<Measured> {
-  const folder = await mkdtemp(join(tmpdir(), "pbflagd-bench-"));
-  try {
-    await using postgres = await openEmbeddedPostgres({
-      dataDir: join(folder, "data"),
-      clock: systemClock,
-      binaries: "npm",
-    });
-    await using database = await connectDatabase({ url: postgres.url });
-    await migrate(database);
-    await using scene = await openScene({ url: postgres.url });
-    await using tiers = await openThreeTiers(postgres.url, scene);
-    console.log(`${followers} followers, ${othersPerSecond} other changes a second: ${kills} kills …`);
-    return await measure({ url: postgres.url, tiers, kills, followers, othersPerSecond });
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  await using bench = await openBenchDatabase();
+  const { url } = bench;
+  await using scene = await openScene({ url });
+  await using tiers = await openThreeTiers(url, scene);
+  console.log(`${followers} followers, ${othersPerSecond} other changes a second: ${kills} kills …`);
+  return await measure({ url, tiers, kills, followers, othersPerSecond });
 }

@@ -1,17 +1,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { loadDescriptors } from "../src/flags/load-descriptors.ts";
-import { connectDatabase } from "../src/store/database.ts";
-import { openEmbeddedPostgres } from "../src/store/embedded/embedded-postgres.ts";
-import { migrate } from "../src/store/migrate.ts";
 import { syncDefinitions } from "../src/store/sync-definitions.ts";
 import { systemClock } from "../src/system/clock.ts";
 import { describeFlags, manyFeatures } from "../test/support/descriptors.ts";
+import { openBenchDatabase } from "./bench-database.ts";
 import { describeMachine } from "./machine.ts";
 import { median, spread, toTable } from "./table.ts";
 
@@ -75,22 +72,16 @@ async function residentBytes(pid: number): Promise<number> {
   return 1_024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]);
 }
 
-const folder = await mkdtemp(join(tmpdir(), "pbflagd-bench-"));
-try {
-  await using postgres = await openEmbeddedPostgres({
-    dataDir: join(folder, "data"),
-    clock: systemClock,
-    binaries: "npm",
-  });
-  await using database = await connectDatabase({ url: postgres.url });
-  await migrate(database);
+async function main(): Promise<void> {
+  await using bench = await openBenchDatabase();
+  const { url, database, folder } = bench;
   const descriptors = join(folder, "flags.pb");
   await writeFile(descriptors, describeFlags(manyFeatures(flagCount)));
   await syncDefinitions(database, await loadDescriptors(descriptors), { actor: "bench" });
   const serve = [options.main, "serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
   const variants = {
     "node:http, nothing else": ["-e", BARE],
-    "serve, root mode": [...serve, "--descriptors", descriptors, "--database", postgres.url],
+    "serve, root mode": [...serve, "--descriptors", descriptors, "--database", url],
   };
   const measured = new Map(Object.keys(variants).map((name) => [name, [] as Started[]]));
   for (let round = 0; round < rounds; round += 1)
@@ -108,6 +99,6 @@ try {
       ]),
     ),
   );
-} finally {
-  await rm(folder, { recursive: true, force: true });
 }
+
+await main();

@@ -7,8 +7,9 @@ import { firstContact } from "./daemon/first-contact.ts";
 import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
 import { openAdmin } from "./daemon/open-admin.ts";
-import { isComingBack, openFeed } from "./daemon/open-feed.ts";
+import { openFeed, takeUpUsable } from "./daemon/open-feed.ts";
 import { type OpenStore, openStore } from "./daemon/open-store.ts";
+import { reportServer } from "./daemon/report-server.ts";
 import { keepKnowledge, loadKnowledge } from "./daemon/snapshot.ts";
 import type { ReloadResult } from "./flags/watch-descriptors.ts";
 import { DependencyHealth } from "./health/dependency-health.ts";
@@ -69,7 +70,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       events: {
         onUsable() {
           const { namespace, feed } = hears;
-          if (namespace?.ready !== true || !isComingBack(feed, clock)) namespace?.storeReturned();
+          if (namespace !== undefined) takeUpUsable({ namespace, feed, clock });
           hears.descriptors?.usable();
         },
         onDescriptorHash: (hash) => hears.descriptors?.announced(hash),
@@ -120,6 +121,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     });
 
     const stopping = new AbortController();
+    const { onRpc, onStalled, onInternalError, onDrop } = reportServer({ metrics, logger });
     const server = await openHttpServer({
       address: config.listen,
       limits: config.limits,
@@ -140,18 +142,12 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
         stopping: stopping.signal,
         checks: () => health.checks,
         metrics: () => metrics.render(),
-        onRpc: (rpc) => metrics.recordRpc(rpc),
+        onRpc,
         onFollowers: (count) => metrics.recordFollowers(count),
-        onStalled(procedure) {
-          metrics.recordConnectionDropped("stalled");
-          logger.warn("stream_cut", { msg: "its client took nothing for ten seconds", procedure });
-        },
-        onInternalError: (error, where) => logger.error("internal_error", { where, err: error }),
+        onStalled,
+        onInternalError,
       }),
-      onDrop(reason) {
-        metrics.recordConnectionDropped(reason);
-        logger.warn("connection_dropped", { reason });
-      },
+      onDrop,
     });
     opened.add(server);
     const admin = await openAdmin({ config, deps, metrics, stopping: stopping.signal });

@@ -12,7 +12,7 @@ import type { OpenStore } from "./open-store.ts";
  * For one of many proxies that lose the same upstream together: none of them hurries to come back. What an upstream has in
  * memory costs it little, so notices are taken up faster than a database would like.
  */
-const OF_MANY = { returnSpreadMs: 3_000, probeFirstMs: 2_000, noticeRestMs: 20 };
+export const OF_MANY = { returnSpreadMs: 3_000, probeFirstMs: 2_000, noticeRestMs: 20 };
 
 export interface NamespaceParts {
   readonly config: Config;

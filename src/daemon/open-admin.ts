@@ -5,6 +5,7 @@ import { ListenError } from "../server/listener/listen.ts";
 import { openFlagAdmin } from "../store/flag-admin.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { DaemonDeps } from "./deps.ts";
+import { reportServer } from "./report-server.ts";
 
 export interface AdminParts {
   readonly config: Config;
@@ -31,6 +32,7 @@ export async function openAdmin(parts: AdminParts): Promise<OpenAdmin | undefine
   const { admin: address, database: url, limits } = config;
   const { clock, logger, tracing } = deps;
   if (address === undefined || url === undefined) return undefined;
+  const { onRpc, onStalled, onInternalError, onDrop } = reportServer({ metrics, logger });
   const admin = openFlagAdmin({ url, clock });
   const server = await openHttpServer({
     address,
@@ -43,18 +45,12 @@ export async function openAdmin(parts: AdminParts): Promise<OpenAdmin | undefine
       clock,
       tracing,
       stopping,
-      onRpc: (rpc) => metrics.recordRpc(rpc),
+      onRpc,
       onTrouble: (error, procedure) => logger.warn("admin_call_failed", { procedure, reason: error.message }),
-      onStalled(procedure) {
-        metrics.recordConnectionDropped("stalled");
-        logger.warn("stream_cut", { msg: "its client took nothing for ten seconds", procedure });
-      },
-      onInternalError: (error, where) => logger.error("internal_error", { where, err: error }),
+      onStalled,
+      onInternalError,
     }),
-    onDrop(reason) {
-      metrics.recordConnectionDropped(reason);
-      logger.warn("connection_dropped", { reason });
-    },
+    onDrop,
   }).catch(async (error: unknown) => {
     await admin[Symbol.asyncDispose]();
     throw error instanceof ListenError ? new ListenError(`admin: ${error.message}`, { cause: error }) : error;

@@ -4,15 +4,16 @@ import { openPostgresFeed } from "../kills/postgres-feed.ts";
 import { openUpstreamFeed } from "../kills/upstream-feed.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
 import type { Clock } from "../system/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamPool } from "../upstream/pool/upstream-pool.ts";
 import type { DaemonDeps } from "./deps.ts";
 
 export interface FeedParts {
-  readonly config: Config;
-  readonly deps: Pick<DaemonDeps, "clock" | "random" | "logger">;
+  readonly config: Pick<Config, "database" | "databaseListen">;
+  readonly deps: Pick<DaemonDeps, "clock" | "random"> & { readonly logger: Pick<Logger, "info" | "warn"> };
   readonly namespace: Pick<Namespace, "changeNoticed" | "changesMissed" | "storeReturned">;
   /** Undefined in root mode. */
-  readonly pool: UpstreamPool | undefined;
+  readonly pool: Pick<UpstreamPool, "follow"> | undefined;
 }
 
 /** What tells this daemon of changes at once: the database, or an upstream. The poll goes on beside it. */
@@ -40,10 +41,18 @@ export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFe
 
 const SOON_MS = 5_000;
 
-/** Whether the feed will try again soon by itself, and then tell what was missed: nobody else has to look before. */
-export function isComingBack(
-  feed: Pick<ChangeFeed, "state"> | undefined,
-  clock: Pick<Clock, "now">,
-): boolean {
-  return feed?.state.kind === "broken" && feed.state.retryAt - clock.now() <= SOON_MS;
+export interface UsableParts {
+  readonly namespace: Pick<Namespace, "ready" | "storeReturned">;
+  /** Undefined: none, or not yet. */
+  readonly feed: Pick<ChangeFeed, "state"> | undefined;
+  readonly clock: Pick<Clock, "now">;
+}
+
+/**
+ * An upstream of the pool can be used again. A feed that will try again soon by itself tells then what was missed:
+ * nobody else has to look before, unless nothing is ready yet.
+ */
+export function takeUpUsable({ namespace, feed, clock }: UsableParts): void {
+  const isComingBack = feed?.state.kind === "broken" && feed.state.retryAt - clock.now() <= SOON_MS;
+  if (!namespace.ready || !isComingBack) namespace.storeReturned();
 }

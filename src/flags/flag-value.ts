@@ -15,6 +15,15 @@ export const caseOfType: Readonly<Record<FlagType, ValueCase>> = {
   DOUBLE_LIST: "doubleListValue",
 };
 
+const typesByCase: ReadonlyMap<ValueCase | undefined, string> = new Map(
+  Object.entries(caseOfType).map(([type, valueCase]) => [valueCase, type]),
+);
+
+/** The name of the flag type that a value is of; undefined for one that holds nothing. */
+export function typeOf({ value }: FlagValue): string | undefined {
+  return typesByCase.get(value.case);
+}
+
 /** Whether a value is one of the flag's type. */
 export function hasType(value: FlagValue, type: FlagType): boolean {
   return value.value.case === caseOfType[type];

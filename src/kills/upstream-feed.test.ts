@@ -5,6 +5,7 @@ import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { type FakeStream, poolSettings } from "../../test/support/fake-upstream.ts";
 import { stateOf } from "../../test/support/flag-builders.ts";
 import { type Named, openPoolScene, type PoolScene } from "../../test/support/pool-scene.ts";
+import { silentPoolEvents } from "../../test/support/silent-events.ts";
 import { openTcpProxy } from "../../test/support/tcp-proxy.ts";
 import { WatchScene } from "../../test/support/watch-scene.ts";
 import { formatVersion } from "../evaluation/version.ts";
@@ -314,15 +315,7 @@ test.each(["http", "grpc"])(
       openTransport: (settings) => openTransport({ settings, clock }),
       clock,
       random: () => 0.5,
-      events: {
-        onCall: () => {},
-        onRetry: () => {},
-        onRejected: () => {},
-        onBreakerChange: () => {},
-        onStateChange: () => {},
-        onUsable: () => {},
-        onDescriptorHash: () => {},
-      },
+      events: silentPoolEvents,
     });
     onTestFinished(() => pool[Symbol.asyncDispose]());
     const { heard, feed } = follow({ pool, clock, random: () => 0.5 });

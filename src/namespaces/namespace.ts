@@ -1,5 +1,5 @@
 import type { CacheTier } from "../cache/cached-states.ts";
-import type { Entry } from "../cache/fresh-cache.ts";
+import { type Entry, holdsAt } from "../cache/fresh-cache.ts";
 import { refreshAhead } from "../cache/refresh-ahead.ts";
 import { canExist, canHaveOverrides, Evaluator, type MaybeLater } from "../evaluation/evaluator.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
@@ -368,9 +368,8 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   /** What is not known to be outdated holds at the kill set's version too: every poll says what changed. */
   function toRow<V>(entry: Entry<V> | undefined, polled: Version | undefined): KnownRow<V> {
     if (entry === undefined) return { kind: "unknown" };
-    const { value, stamp, needed, readAt } = entry;
-    const holdsAtPoll = needed === undefined && isAtLeast(polled, stamp.version);
-    return { kind: "known", value, version: holdsAtPoll ? polled : stamp.version, readAt };
+    const { value, readAt } = entry;
+    return { kind: "known", value, version: holdsAt(entry, polled), readAt };
   }
 
   /** Of what cannot exist there is no row: nobody is asked, and nothing is remembered. */

@@ -11,7 +11,7 @@ import { createAdminService } from "./admin-service.ts";
 import { createHealthService } from "./health-service.ts";
 import { createInterceptors } from "./interceptors.ts";
 import { pathOf, type RequestHandler } from "./listener/exchange.ts";
-import { sendPlain, TEXT } from "./plain-answer.ts";
+import { sendNotFound } from "./plain-answer.ts";
 import { indexDescriptors } from "./reflection/descriptor-index.ts";
 import { addReflection } from "./reflection/reflection-service.ts";
 import { procedureOf } from "./rpc/codes.ts";
@@ -68,9 +68,5 @@ export function createAdminRoutes(options: AdminRouteOptions): RequestHandler {
     onStalled: options.onStalled,
     onInternalError,
   });
-  return (request, response) => {
-    const handler = handlers.get(pathOf(request));
-    if (handler !== undefined) handler(request, response);
-    else sendPlain(request, response, { status: 404, contentType: TEXT, body: "Cannot find this path\n" });
-  };
+  return (request, response) => (handlers.get(pathOf(request)) ?? sendNotFound)(request, response);
 }

@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders } from "node:http";
-import type { HttpRequest, HttpResponse } from "./listener/exchange.ts";
+import type { HttpRequest, HttpResponse, RequestHandler } from "./listener/exchange.ts";
 
 export interface PlainAnswer {
   readonly status: number;
@@ -35,5 +35,10 @@ export function sendMethodNotAllowed(
   const body = `Cannot ${request.method} this path: only ${allow}\n`;
   sendPlain(request, response, { status: 405, contentType: TEXT, body }, { allow });
 }
+
+/** There is nothing at this path. */
+export const sendNotFound: RequestHandler = (request, response) => {
+  sendPlain(request, response, { status: 404, contentType: TEXT, body: "Cannot find this path\n" });
+};
 
 export const TEXT = "text/plain; charset=utf-8";

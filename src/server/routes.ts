@@ -16,7 +16,7 @@ import { createEvaluatorService, type Evaluated } from "./evaluator-service.ts";
 import { createHealthService } from "./health-service.ts";
 import { createInterceptors } from "./interceptors.ts";
 import { pathOf, type RequestHandler } from "./listener/exchange.ts";
-import { sendPlain, TEXT } from "./plain-answer.ts";
+import { sendNotFound } from "./plain-answer.ts";
 import { createProbes } from "./probes.ts";
 import { indexDescriptors } from "./reflection/descriptor-index.ts";
 import { addReflection } from "./reflection/reflection-service.ts";
@@ -138,7 +138,3 @@ export function createRoutes(options: RouteOptions): RequestHandler {
   );
   return (request, response) => (handlers.get(pathOf(request)) ?? sendNotFound)(request, response);
 }
-
-const sendNotFound: RequestHandler = (request, response) => {
-  sendPlain(request, response, { status: 404, contentType: TEXT, body: "Cannot find this path\n" });
-};

@@ -1,8 +1,7 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { canExist, canHaveOverrides } from "../evaluation/evaluator.ts";
 import type { Mode, Override } from "../evaluation/state.ts";
-import type { FlagType } from "../flags/definition.ts";
-import { caseOfType } from "../flags/flag-value.ts";
+import { typeOf } from "../flags/flag-value.ts";
 import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
 import type { Clock } from "../system/clock.ts";
 import {
@@ -211,21 +210,6 @@ function encode(
     throw wrong("expected a text that a database can hold, got one with a zero byte");
   return toBinary(FlagValueSchema, value, { writeUnknownFields: false });
 }
-
-function typeOf({ value }: FlagValue): FlagType | undefined {
-  return TYPES.find((type) => caseOfType[type] === value.case);
-}
-
-const TYPES: readonly FlagType[] = [
-  "BOOL",
-  "STRING",
-  "INT64",
-  "DOUBLE",
-  "BOOL_LIST",
-  "STRING_LIST",
-  "INT64_LIST",
-  "DOUBLE_LIST",
-];
 
 /** What no database can hold is not asked for: it may be as long as a request. */
 function requirePossible(flag: string, cannot: string): void {

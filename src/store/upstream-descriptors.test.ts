@@ -3,6 +3,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { poolSettings } from "../../test/support/fake-upstream.ts";
 import { noStream } from "../../test/support/no-stream.ts";
+import { silentPoolEvents } from "../../test/support/silent-events.ts";
 import { GetDescriptorSetResponseSchema, GetStatusResponseSchema } from "../gen/pbflagd/v1/state_pb.ts";
 import { EvaluatorStatus, HealthResponseSchema } from "../gen/pbflags/v1/evaluator_pb.ts";
 import { openUpstreamPool } from "../upstream/pool/pool.ts";
@@ -31,15 +32,10 @@ async function setUp(upstreams: Readonly<Record<string, Played>>) {
     clock,
     random: () => 0.5,
     events: {
+      ...silentPoolEvents,
       onCall: (name, operation, _, error) => {
         if (error !== undefined) failed.push(`${name} ${operation}`);
       },
-      onRetry: () => {},
-      onRejected: () => {},
-      onBreakerChange: () => {},
-      onStateChange: () => {},
-      onUsable: () => {},
-      onDescriptorHash: () => {},
     },
   });
   onTestFinished(() => pool[Symbol.asyncDispose]());

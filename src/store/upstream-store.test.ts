@@ -7,6 +7,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { poolSettings, upstreamSettings } from "../../test/support/fake-upstream.ts";
 import { noStream } from "../../test/support/no-stream.ts";
+import { silentPoolEvents } from "../../test/support/silent-events.ts";
 import {
   FlagEvaluatorService,
   GetFlagStateResponseSchema,
@@ -293,16 +294,11 @@ test.each<[string, "pbflagd" | "pbflags", object]>([
       clock,
       random: () => 0.5,
       events: {
+        ...silentPoolEvents,
         onCall: (name, _operation, _durationMs, error) => {
           if (error !== undefined)
             failed.push(`${name}: ${error instanceof UpstreamError ? error.code : "another error"}`);
         },
-        onRetry: () => {},
-        onRejected: () => {},
-        onBreakerChange: () => {},
-        onStateChange: () => {},
-        onUsable: () => {},
-        onDescriptorHash: () => {},
       },
     });
     await using store = openUpstreamStore({ pool, fetchTimeoutMs: 500, clock });

@@ -7,6 +7,7 @@ import { Latest } from "../../src/system/latest.ts";
 import { Opened } from "../../src/system/opened.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { openScene, serveArgs } from "../daemon/scene.ts";
+import { evaluateAt } from "../support/evaluate-at.ts";
 import { eventually } from "../support/eventually.ts";
 import { FakeClock, settle } from "../support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../support/flag-builders.ts";
@@ -161,8 +162,9 @@ test("a whole daemon does nothing when the wall clock jumps, and goes on in its 
   await using opened = new Opened();
   opened.defer(() => closeInItsTime(daemon, clock));
   const url = daemon.address.kind === "tcp" ? `http://127.0.0.1:${daemon.address.port}` : "";
+  const askForLimit = async () => (await evaluateAt(url, { flagId: "shop/3" })).answer;
   await eventually(() => daemon.namespace.ready);
-  expect(await evaluation(url)).toMatchObject({ source: "EVALUATION_SOURCE_GLOBAL" });
+  expect(await askForLimit()).toMatchObject({ source: "EVALUATION_SOURCE_GLOBAL" });
   await eventually(async () =>
     (await checks(url)).some(({ name, healthy }) => name === "database" && healthy),
   );
@@ -175,7 +177,7 @@ test("a whole daemon does nothing when the wall clock jumps, and goes on in its 
     clock.wallOffsetMs += byMs;
     // Real input and output get their turn in between.
     for (let i = 0; i < 3; i++) {
-      expect(await evaluation(url)).toMatchObject({
+      expect(await askForLimit()).toMatchObject({
         value: { int64Value: "7" },
         source: "EVALUATION_SOURCE_GLOBAL",
       });
@@ -188,7 +190,7 @@ test("a whole daemon does nothing when the wall clock jumps, and goes on in its 
   await clock.advance(700);
   expect(await standing(url)).toEqual({ ...before, age: 0.7 });
   await clock.advance(600);
-  await eventually(async () => (await evaluation(url)).value?.int64Value === "8");
+  await eventually(async () => (await askForLimit()).value?.["int64Value"] === "8");
 }, 60_000);
 
 /** Closing takes time, and here time passes only if somebody turns the clock. */
@@ -217,15 +219,6 @@ interface Check {
 
 async function checks(url: string): Promise<readonly Check[]> {
   return ((await (await fetch(`${url}/readyz`)).json()) as { readonly checks: readonly Check[] }).checks;
-}
-
-async function evaluation(url: string) {
-  const response = await fetch(`${url}/pbflags.v1.FlagEvaluatorService/Evaluate`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ flagId: "shop/3" }),
-  });
-  return (await response.json()) as { source: string; value?: { int64Value?: string } };
 }
 
 function toRecord(args: readonly string[]): Readonly<Record<string, string>> {

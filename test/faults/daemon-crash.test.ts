@@ -7,6 +7,7 @@ import { connectDatabase } from "../../src/store/database.ts";
 import { readEmbeddedUrl } from "../../src/store/embedded/embedded-postgres.ts";
 import { type Dev, startDev } from "../development/start-dev.ts";
 import { embeddedServersOn } from "../support/embedded-servers.ts";
+import { evaluateAt } from "../support/evaluate-at.ts";
 import { eventually } from "../support/eventually.ts";
 import { killTree } from "../support/process-tree.ts";
 import { size } from "../support/size.ts";
@@ -90,33 +91,21 @@ async function end(dev: Dev): Promise<void> {
 
 /** It may be about to read what was written last before it started. */
 async function expectAnswers(port: number, { overrides, killed }: Written, what: string): Promise<void> {
+  const url = `http://127.0.0.1:${port}`;
   // The last ones are those that a crash would take.
   for (const [entityId, value] of [...overrides].slice(-5)) {
     await eventually(
-      async () => (await ask(port, { flagId: FLAG, entityId })).value?.["boolValue"] === value,
+      async () => (await evaluateAt(url, { flagId: FLAG, entityId })).answer.value?.["boolValue"] === value,
       { what: `${what}: ${entityId} has ${value}` },
     );
   }
   if (killed === undefined) return;
   await eventually(
-    async () => ((await ask(port, { flagId: KILLED_FLAG })).source === "EVALUATION_SOURCE_KILLED") === killed,
+    async () =>
+      ((await evaluateAt(url, { flagId: KILLED_FLAG })).answer.source === "EVALUATION_SOURCE_KILLED") ===
+      killed,
     { what: `${what}: killed is ${killed}` },
   );
-}
-
-interface Answer {
-  readonly source: string;
-  readonly value?: Readonly<Record<string, unknown>>;
-}
-
-async function ask(port: number, question: object): Promise<Answer> {
-  const response = await fetch(`http://127.0.0.1:${port}/pbflags.v1.FlagEvaluatorService/Evaluate`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(question),
-  });
-  expect(response.status).toBe(200);
-  return (await response.json()) as Answer;
 }
 
 /** Writes without a pause until the database is gone or it is disposed of. */

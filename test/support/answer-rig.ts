@@ -8,6 +8,7 @@ import { openTransport } from "../../src/upstream/transport/open-transport.ts";
 import { good } from "./bad-answers.ts";
 import { poolSettings, upstreamSettings } from "./fake-upstream.ts";
 import { openRawUpstream, type Protocol, type RawUpstream } from "./raw-upstream.ts";
+import { silentPoolEvents } from "./silent-events.ts";
 
 /** A store over a pool of one upstream, which says what it is told to. */
 export interface AnswerRig extends AsyncDisposable {
@@ -46,15 +47,10 @@ export async function openAnswerRig(protocol: Protocol, kind: UpstreamKind): Pro
     clock: systemClock,
     random: () => 0.5,
     events: {
+      ...silentPoolEvents,
       onCall: (_name, _operation, _durationMs, error) => {
         if (error !== undefined) failures.push(error);
       },
-      onRetry: () => {},
-      onRejected: () => {},
-      onBreakerChange: () => {},
-      onStateChange: () => {},
-      onUsable: () => {},
-      onDescriptorHash: () => {},
     },
   });
   const store = openUpstreamStore({ pool, fetchTimeoutMs: 5_000, clock: systemClock });

@@ -1,4 +1,6 @@
 import type { NamespaceEvents } from "../../src/namespaces/namespace.ts";
+import type { Logger } from "../../src/telemetry/logger.ts";
+import type { PoolEvents } from "../../src/upstream/pool/upstream-pool.ts";
 
 /** For a namespace whose events a test does not look at, or only at some of them. */
 export const silentEvents: NamespaceEvents = {
@@ -12,3 +14,17 @@ export const silentEvents: NamespaceEvents = {
   onInvalidValue: () => {},
   onPropagation: () => {},
 };
+
+/** For a pool of upstreams, likewise. */
+export const silentPoolEvents: PoolEvents = {
+  onCall: () => {},
+  onRetry: () => {},
+  onRejected: () => {},
+  onBreakerChange: () => {},
+  onStateChange: () => {},
+  onUsable: () => {},
+  onDescriptorHash: () => {},
+};
+
+/** For what writes to a log that a test does not read. */
+export const silentLogger: Pick<Logger, "info" | "warn"> = { info: () => {}, warn: () => {} };

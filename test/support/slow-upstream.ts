@@ -9,6 +9,7 @@ import type { PoolSettings } from "../../src/upstream/upstream-settings.ts";
 import { poolSettings } from "./fake-upstream.ts";
 import { flagValue } from "./flag-builders.ts";
 import { noStream } from "./no-stream.ts";
+import { silentPoolEvents } from "./silent-events.ts";
 
 const ON = flagValue("on");
 
@@ -85,15 +86,10 @@ export function openSlowPool(
     clock,
     random: () => 0.5,
     events: {
+      ...silentPoolEvents,
       onCall(_name, _operation, _durationMs, error) {
         if (error !== undefined) failures.push(error);
       },
-      onRetry: () => {},
-      onRejected: () => {},
-      onBreakerChange: () => {},
-      onStateChange: () => {},
-      onUsable: () => {},
-      onDescriptorHash: () => {},
     },
   });
   return { pool, failures };

@@ -8,6 +8,8 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
+import { OF_MANY } from "../../src/daemon/configured-namespace.ts";
+import { openFeed, takeUpUsable } from "../../src/daemon/open-feed.ts";
 import type { Evaluation } from "../../src/evaluation/precedence.ts";
 import type { Version } from "../../src/evaluation/version.ts";
 import type { FlagTable } from "../../src/flags/definition.ts";
@@ -17,7 +19,6 @@ import type { ChangeFeed } from "../../src/kills/change-feed.ts";
 import { decodeSnapshot } from "../../src/kills/snapshot/decode-snapshot.ts";
 import { encodeSnapshot } from "../../src/kills/snapshot/encode-snapshot.ts";
 import type { SnapshotContent } from "../../src/kills/snapshot/snapshot-content.ts";
-import { openUpstreamFeed } from "../../src/kills/upstream-feed.ts";
 import { type Namespace, type NamespaceOptions, openNamespace } from "../../src/namespaces/namespace.ts";
 import { nameOf } from "../../src/server/rpc/codes.ts";
 import { createStateService } from "../../src/server/state-service.ts";
@@ -39,7 +40,7 @@ import type { PoolSettings } from "../../src/upstream/upstream-settings.ts";
 import type { FakeClock } from "./fake-clock.ts";
 import { poolSettings } from "./fake-upstream.ts";
 import type { MemoryStore } from "./memory-store.ts";
-import { silentEvents } from "./silent-events.ts";
+import { silentEvents, silentLogger, silentPoolEvents } from "./silent-events.ts";
 
 const FETCH_TIMEOUT_MS = 500;
 
@@ -162,7 +163,11 @@ export class Tier implements AsyncDisposable {
     const pool =
       source.kind === "store"
         ? undefined
-        : openPool(source, { clock, random, onUsable: () => this.namespace.storeReturned() });
+        : openPool(source, {
+            clock,
+            random,
+            onUsable: () => takeUpUsable({ namespace: this.namespace, feed: this.#feed, clock }),
+          });
     this.pool = pool;
     const store =
       source.kind === "store"
@@ -179,7 +184,7 @@ export class Tier implements AsyncDisposable {
       negativeTtlMs: 5_000,
       overrideEntriesMax: 10_000,
       jitter: 0.2,
-      ...(source.kind === "store" ? {} : { returnSpreadMs: 3_000, probeFirstMs: 2_000, noticeRestMs: 20 }),
+      ...(source.kind === "store" ? {} : OF_MANY),
       ...ttls,
       ...(kept === undefined ? {} : { snapshot: decodeKept(kept) }),
       events: { ...silentEvents, ...(onKillSet === undefined ? {} : { onKillSet }) },
@@ -198,15 +203,11 @@ export class Tier implements AsyncDisposable {
       stopping: this.#stop.signal,
     }).watch as never;
     if (!follows || pool === undefined) return;
-    this.#feed = openUpstreamFeed({
+    this.#feed = openFeed({
+      config: { database: undefined, databaseListen: undefined },
+      deps: { clock, random, logger: silentLogger },
+      namespace: this.namespace,
       pool,
-      onNotice: ({ version }) => this.notice(version),
-      onStateChange: ({ kind }) => {
-        if (kind === "connected") this.namespace.storeReturned();
-        if (kind === "broken") this.namespace.changesMissed();
-      },
-      clock,
-      random,
     });
   }
 
@@ -288,15 +289,7 @@ function openPool(
     openTransport: ({ name, url }) => (byName.get(name) ?? new Link(undefined)).connect(url),
     clock,
     random,
-    events: {
-      onCall: () => {},
-      onRetry: () => {},
-      onRejected: () => {},
-      onBreakerChange: () => {},
-      onStateChange: () => {},
-      onUsable,
-      onDescriptorHash: () => {},
-    },
+    events: { ...silentPoolEvents, onUsable },
   });
 }
 

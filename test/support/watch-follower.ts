@@ -1,7 +1,7 @@
-import { isComingBack } from "../../src/daemon/open-feed.ts";
+import { OF_MANY } from "../../src/daemon/configured-namespace.ts";
+import { openFeed, takeUpUsable } from "../../src/daemon/open-feed.ts";
 import type { FlagTable } from "../../src/flags/definition.ts";
 import type { ChangeFeed } from "../../src/kills/change-feed.ts";
-import { openUpstreamFeed } from "../../src/kills/upstream-feed.ts";
 import { type Namespace, openNamespace } from "../../src/namespaces/namespace.ts";
 import { openUpstreamStore } from "../../src/store/upstream-store.ts";
 import { systemClock } from "../../src/system/clock.ts";
@@ -10,7 +10,7 @@ import { openUpstreamPool } from "../../src/upstream/pool/pool.ts";
 import { openTransport } from "../../src/upstream/transport/open-transport.ts";
 import type { Transport } from "../../src/upstream/transport/transport.ts";
 import { poolSettings } from "./fake-upstream.ts";
-import { silentEvents } from "./silent-events.ts";
+import { silentEvents, silentLogger, silentPoolEvents } from "./silent-events.ts";
 
 export interface WatchFollowerOptions {
   /** Whom it follows. */
@@ -41,16 +41,11 @@ export function openWatchFollower({ url, table, onWork }: WatchFollowerOptions):
     clock,
     random,
     events: {
-      onCall: () => {},
-      onRetry: () => {},
-      onRejected: () => {},
-      onBreakerChange: () => {},
-      onStateChange: () => {},
+      ...silentPoolEvents,
       onUsable() {
         const { namespace, feed } = parts;
-        if (namespace?.ready !== true || !isComingBack(feed, clock)) namespace?.storeReturned();
+        if (namespace !== undefined) takeUpUsable({ namespace, feed, clock });
       },
-      onDescriptorHash: () => {},
     },
   });
   const namespace = openNamespace({
@@ -64,23 +59,18 @@ export function openWatchFollower({ url, table, onWork }: WatchFollowerOptions):
     negativeTtlMs: 5_000,
     overrideEntriesMax: 100,
     jitter: 0.2,
-    returnSpreadMs: 3_000,
-    probeFirstMs: 2_000,
-    noticeRestMs: 20,
+    ...OF_MANY,
     events: silentEvents,
     traceStoreCall: (_, run) => run(),
   });
   parts.namespace = namespace;
-  const feed = openUpstreamFeed({
+  const feed = openFeed({
+    config: { database: undefined, databaseListen: undefined },
+    deps: { clock, random, logger: silentLogger },
+    namespace,
     pool,
-    onNotice: (told) => namespace.changeNoticed(told),
-    onStateChange({ kind }) {
-      if (kind === "connected") namespace.storeReturned();
-      if (kind === "broken") namespace.changesMissed();
-    },
-    clock,
-    random,
   });
+  if (feed === undefined) throw new Error("Cannot follow: there is no feed");
   parts.feed = feed;
   return {
     namespace,
