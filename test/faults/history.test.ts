@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { createAdminStore } from "../../src/store/admin-store.ts";
 import { connectDatabase } from "../../src/store/database.ts";
 import { openScene, through } from "../daemon/scene.ts";
-import { startDaemon, type TestDaemon } from "../support/daemon.ts";
+import { startDaemon, type TestDaemon, type TestEvaluation } from "../support/daemon.ts";
+import { evaluateAt } from "../support/evaluate-at.ts";
 import { eventually } from "../support/eventually.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { startAt } from "../support/proxies.ts";
@@ -100,22 +101,15 @@ class Reader {
   }
 }
 
-interface Answer {
-  readonly source: string;
-  readonly value?: Readonly<Record<string, unknown>>;
+async function ask(url: string, flagId: string, show: (answer: TestEvaluation) => string): Promise<Read> {
+  const sentAt = performance.now();
+  const { answer, version } = await evaluateAt(url, { flagId });
+  return { value: show(answer), sentAt, answeredAt: performance.now(), version };
 }
 
-async function ask(url: string, flagId: string, show: (answer: Answer) => string): Promise<Read> {
-  const sentAt = performance.now();
-  const response = await fetch(`${url}/pbflags.v1.FlagEvaluatorService/Evaluate`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ flagId }),
-  });
-  const answer = (await response.json()) as Answer;
-  if (response.status !== 200) throw new Error(`${response.status} ${JSON.stringify(answer)}`);
-  const version = response.headers.get("pbflags-version") ?? undefined;
-  return { value: show(answer), sentAt, answeredAt: performance.now(), version };
+/** How many there were, each counted once. */
+function countValues(reads: readonly Read[]): number {
+  return new Set(reads.map(({ value }) => value)).size;
 }
 
 /** Writes both flags without end, and notes when. */
@@ -177,6 +171,10 @@ test(`through ${EVENTS} broken connections and restarts, every answer at three t
     readers.root.start(root.url);
     readers.middle.start(middle.url);
     readers.edge.start(edge.url);
+    // Before the first trouble: while it lasts, some tiers hear of nothing.
+    const haveSeenEnough = () =>
+      Object.values(readers).every(({ reads }) => countValues(reads.value) > EVENTS);
+    await eventually(haveSeenEnough, { what: "every tier has told of so many values" });
 
     const outage = async (end: () => Promise<void>) => {
       const from = performance.now();
@@ -229,7 +227,7 @@ test(`through ${EVENTS} broken connections and restarts, every answer at three t
       expect(findSteppedBack(killed), name).toEqual([]);
       expect(findSteppedBack(value), name).toEqual([]);
       // Otherwise nothing would have been looked at.
-      expect(new Set(value.map((read) => read.value)).size, name).toBeGreaterThan(EVENTS);
+      expect(countValues(value), name).toBeGreaterThan(EVENTS);
     }
     const { killed, value } = writing.writes;
     console.log(
