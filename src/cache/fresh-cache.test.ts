@@ -325,6 +325,39 @@ test("write-through asks for every read also after an answer that was overtaken"
   expect(cache.read("k")).toBeInstanceOf(Promise);
 });
 
+test("write-through calls stale what a lagging store tells although a later state is known", async () => {
+  const { cache, source } = createCache({ ttlMs: 0 });
+  source.floor = { version: { epoch: "e", revision: 2 }, askedAt: 0 };
+  expect(await cache.read("k")).toEqual({ kind: "stale", value: "v1" });
+  source.version = { epoch: "e", revision: 2 };
+  expect(await cache.read("k")).toEqual({ kind: "fresh", value: "v1" });
+});
+
+test("who waits for two answers at once gets the newer one, whichever was withdrawn", async () => {
+  const answers: { readonly revision: number; readonly open: () => void }[] = [];
+  const { cache, clock } = createCache({
+    ttlMs: 0,
+    async fetch(keys) {
+      const revision = answers.length + 1;
+      await new Promise<void>((open) => answers.push({ revision, open }));
+      const value = new Map(keys.map((key) => [key, `of ${revision}`]));
+      return { value, version: { epoch: "e", revision }, ageMs: 0 };
+    },
+    onAnswer: (_, answer, stamp) => {
+      if (answer.version?.revision === 1)
+        cache.withdraw("k", { ...stamp, version: { epoch: "e", revision: 2 } });
+    },
+  });
+  const first = cache.read("k");
+  await settle();
+  await clock.advance(1);
+  const second = cache.read("k");
+  await settle();
+  for (const { open } of answers) open();
+  expect(await first).toEqual({ kind: "fresh", value: "of 2" });
+  expect(await second).toEqual({ kind: "fresh", value: "of 2" });
+});
+
 test("a load asks batch by batch, and again for what was left untold, as long as anything is told", async () => {
   const asked: string[][] = [];
   let patience = Infinity;

@@ -287,14 +287,19 @@ export class FreshCache<V> {
     return fallback(entry, entry.failed ? "cached" : "stale");
   }
 
-  /** Answers from what the fetch brought, which a full memory may have dropped again already. */
-  #afterFetch(key: string, entry: Entry<V> | undefined): Found<V> {
-    // What the fetch brought may have turned out to be wrong as soon as it arrived.
-    if (entry === undefined || this.peek(key)?.isWithdrawn) return { kind: "unavailable" };
+  /**
+   * Answers from what the fetch brought, which a full memory may have dropped again already. What another fetch brought
+   * meanwhile is better where it is newer, and what was withdrawn is not served at all.
+   */
+  #afterFetch(key: string, fetched: Entry<V> | undefined): Found<V> {
+    const kept = this.peek(key);
+    if (fetched === undefined) return kept === undefined ? { kind: "unavailable" } : fallback(kept, "cached");
+    const isOvertaken = kept !== undefined && (kept.isWithdrawn || isOlder(fetched.stamp, kept.stamp));
+    const entry = isOvertaken ? kept : fetched;
     if (entry.failed) return fallback(entry, "cached");
     const { ttlMs, clock } = this.#options;
-    const fresh = ttlMs === 0 || clock.now() < entry.freshUntil;
-    return { kind: fresh ? "fresh" : "stale", value: entry.value };
+    const isFresh = entry.needed === undefined && (ttlMs === 0 || clock.now() < entry.freshUntil);
+    return isFresh ? { kind: "fresh", value: entry.value } : fallback(entry, "stale");
   }
 
   /** Resolves once the store answered for this key, or failed to. Never rejects. */

@@ -410,7 +410,8 @@ export class World implements AsyncDisposable {
     const { definition, flagId, entityId } = asked;
     const { flagTtlMs, overrideTtlMs, overrideEntriesMax } = this.#options;
     const rowsFresh = this.#freshFrom(asked, flagTtlMs, asked.row);
-    const overridesFresh = this.#freshFrom(asked, overrideTtlMs, asked.overrides);
+    const evicts = overrideEntriesMax < 10;
+    const overridesFresh = this.#freshFrom(asked, overrideTtlMs, evicts ? undefined : asked.overrides);
     const rows: (FlagState | undefined | Unknown)[] = this.#rowsFrom(flagId, this.#knownFrom(asked.row));
     if (asked.row === undefined || rows.some((row) => row !== "unknown" && row?.mode === "killed")) {
       rows.push("unknown");
@@ -420,10 +421,14 @@ export class World implements AsyncDisposable {
     const afterKill: unknown[] = excused ? rows : this.#rowsFrom(flagId, (asked.revivedAfter ?? 0) + 1);
     const freshRows = this.#rowsFrom(flagId, rowsFresh);
     const overridesAt = (commit: number) => this.store.overridesAt(entityId, commit).get(flagId);
-    const overrideFrom = overrideEntriesMax < 10 ? 0 : this.#knownFrom(asked.overrides);
+    const overrideFrom = evicts ? 0 : this.#knownFrom(asked.overrides);
     const overrides: (Override | undefined)[] = this.#commitsFrom(overrideFrom).map(overridesAt);
-    if (asked.overrides === undefined || overrideEntriesMax < 10) overrides.push(undefined);
+    if (asked.overrides === undefined || evicts) overrides.push(undefined);
     const freshOverrides = this.#commitsFrom(overridesFresh).map(overridesAt);
+    const isOutdated = (commit: number) =>
+      commit < this.#killCommit({ killSet: this.namespace.killSet.value });
+    const outdatedRows = this.#rowsFrom(flagId, this.#knownFrom(asked.row), isOutdated);
+    const outdatedOverrides = this.#commitsFrom(overrideFrom).filter(isOutdated).map(overridesAt);
 
     return [...new Set(overrides)].some((override) =>
       [...new Set(rows)].some((row) => {
@@ -435,12 +440,12 @@ export class World implements AsyncDisposable {
             return row !== "unknown" && freshRows.includes(row);
           return true;
         }
-        const ttlMs = expected.source === "override" ? overrideTtlMs : flagTtlMs;
         if (source === "stale" && expected.source !== "override" && !afterKill.includes(row)) return false;
-        return (
-          ["override", "global", "archived"].includes(expected.source) &&
-          (source === "cached" || (source === "stale" && ttlMs > 0))
-        );
+        if (!["override", "global", "archived"].includes(expected.source)) return false;
+        if (source !== "stale") return source === "cached";
+        // What is asked for anew each time has no age: it is stale only where a poll has told of a later state.
+        if (expected.source === "override") return overrideTtlMs > 0 || outdatedOverrides.includes(override);
+        return flagTtlMs > 0 || (row !== "unknown" && outdatedRows.includes(row));
       }),
     );
   }
@@ -462,8 +467,9 @@ export class World implements AsyncDisposable {
     }
     const isShort = found.value === undefined && !this.store.versioned && ttlMs > 0;
     const freshMs = isShort ? NEGATIVE_TTL : ttlMs;
+    const remembered = evicts ? undefined : learnt;
     const from =
-      found.kind === "fresh" ? this.#freshFrom(asked, freshMs, learnt) : evicts ? 0 : this.#knownFrom(learnt);
+      found.kind === "fresh" ? this.#freshFrom(asked, freshMs, remembered) : this.#knownFrom(remembered);
     if (!wasTrue(from, found.value)) {
       this.#problem(
         `${asked.what}: ${found.kind} ${inspect(found.value, { depth: 6 })} is not of commit ${from} or later`,
@@ -480,10 +486,11 @@ export class World implements AsyncDisposable {
   /** The first commit that an answer called fresh may be of. */
   #freshFrom(asked: Asked, ttlMs: number, learnt: Learnt | undefined): number {
     const behind = this.#commitsBehindMax;
-    if (ttlMs === 0) return Math.max(this.#knownFrom(learnt), asked.head - behind);
+    const known = this.store.versioned ? Math.max(this.#knownFrom(learnt), this.#killCommit(asked)) : 0;
+    if (ttlMs === 0) return Math.max(known, asked.head - behind);
     const oldest = this.clock.now() - ttlMs * (1 + this.#options.jitter);
     const byTime = Math.max(0, this.#committedAt.findLastIndex((at) => at <= oldest) - behind);
-    return this.store.versioned ? Math.max(byTime, this.#knownFrom(learnt), this.#killCommit(asked)) : byTime;
+    return Math.max(byTime, known);
   }
 
   #killCommit({ killSet }: Pick<Asked, "killSet">): number {
@@ -491,8 +498,13 @@ export class World implements AsyncDisposable {
     return version === undefined ? 0 : this.store.commitOf(version);
   }
 
-  #rowsFrom(flagId: string, commit: number): (FlagState | undefined)[] {
-    return this.#commitsFrom(commit).map((each) => this.store.rowAt(flagId, each));
+  #rowsFrom(
+    flagId: string,
+    commit: number,
+    counts: (commit: number) => boolean = () => true,
+  ): (FlagState | undefined)[] {
+    const commits = this.#commitsFrom(commit).filter(counts);
+    return commits.map((each) => this.store.rowAt(flagId, each));
   }
 
   #commitsFrom(commit: number): number[] {
