@@ -358,6 +358,35 @@ test("who waits for two answers at once gets the newer one, whichever was withdr
   expect(await second).toEqual({ kind: "fresh", value: "of 2" });
 });
 
+test("write-through calls cached what answers a question of its own that failed, whatever else arrived", async () => {
+  const asked: {
+    resolve: (answer: Answer<ReadonlyMap<string, string>>) => void;
+    reject: (error: Error) => void;
+  }[] = [];
+  const { cache } = createCache({
+    ttlMs: 0,
+    fetch: () => new Promise((resolve, reject) => asked.push({ resolve, reject })),
+  });
+  const answer = (revision: number) => ({
+    value: new Map([["k", `of ${revision}`]]),
+    version: { epoch: "e", revision },
+    ageMs: 0,
+  });
+  const first = cache.read("k");
+  await settle();
+  asked[0]?.resolve(answer(1));
+  await first;
+
+  const slow = cache.read("k");
+  await settle();
+  const failing = cache.read("k");
+  await settle();
+  asked[2]?.reject(new Error("down"));
+  asked[1]?.resolve(answer(2));
+  expect(await failing).toEqual({ kind: "cached", value: "of 2" });
+  expect(await slow).toEqual({ kind: "fresh", value: "of 2" });
+});
+
 test("a load asks batch by batch, and again for what was left untold, as long as anything is told", async () => {
   const asked: string[][] = [];
   let patience = Infinity;

@@ -296,7 +296,7 @@ export class FreshCache<V> {
     if (fetched === undefined) return kept === undefined ? { kind: "unavailable" } : fallback(kept, "cached");
     const isOvertaken = kept !== undefined && (kept.isWithdrawn || isOlder(fetched.stamp, kept.stamp));
     const entry = isOvertaken ? kept : fetched;
-    if (entry.failed) return fallback(entry, "cached");
+    if (fetched.failed || entry.failed) return fallback(entry, "cached");
     const { ttlMs, clock } = this.#options;
     const isFresh = entry.needed === undefined && (ttlMs === 0 || clock.now() < entry.freshUntil);
     return isFresh ? { kind: "fresh", value: entry.value } : fallback(entry, "stale");
