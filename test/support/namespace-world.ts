@@ -86,7 +86,8 @@ export class World implements AsyncDisposable {
   #epochs = 1;
   #hasFailed = false;
   #failedAt = -1;
-  #wellSince = 0;
+  /** Moods change within a moment, so that at this very one the store may have been unwell. */
+  #wellSince = -1;
   #commitsBehindMax = 0;
   readonly #problems: string[] = [];
 
@@ -541,7 +542,7 @@ export class World implements AsyncDisposable {
     const { flagTtlMs, overrideTtlMs, overrideEntriesMax, entityIds, flagIds } = this.#options;
     const stamp = this.namespace.killSet.value?.stamp;
     if (stamp?.version === undefined || this.#held.size > 0) return;
-    if (this.#wellSince > stamp.askedAt || this.#failedAt >= stamp.askedAt) return;
+    if (this.#wellSince >= stamp.askedAt || this.#failedAt >= stamp.askedAt) return;
     const told = this.store.commitOf(stamp.version);
     const learntUpTo = (name: string) => {
       const learnt = this.#learnt.get(name);
