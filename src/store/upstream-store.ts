@@ -87,7 +87,7 @@ export function openUpstreamStore({ pool, fetchTimeoutMs, clock }: UpstreamStore
         call({
           operation: "killed_flags",
           deadline,
-          // Kills do not wait for a breaker: an upstream that was away twice in a minute has its open for long.
+          // Kills do not wait for a breaker, and what they say has changed does not either.
           bypassesBreaker: true,
           atLeast,
           run: (upstream) =>

@@ -15,13 +15,16 @@ async function openThree(ttls: TierOptions["ttls"] = {}) {
   store.setOverride(overrideOf("a/1", "ann"));
   const options = { clock, table, ttls: { jitter: 0, ...ttls } };
   const root = new Tier(options, { kind: "store", store });
-  const middle = new Tier(options, { kind: "tiers", links: [new Link(root)] });
+  const link = new Link(root);
+  const middle = new Tier(options, { kind: "tiers", links: [link] });
   const edge = new Tier(options, { kind: "tiers", links: [new Link(middle)] });
   await clock.advance(5_000);
   return {
     clock,
     store,
     root,
+    /** From the middle to the root. */
+    link,
     middle,
     edge,
     async [Symbol.asyncDispose]() {
@@ -98,4 +101,37 @@ test("another database behind the root is taken up by all tiers", async () => {
   await three.clock.advance(2 * MINUTE);
   expect((await three.edge.evaluate("a/1")).value).toEqual(flagValue("value 1"));
   expect(three.edge.namespace.killSet.value?.stamp.version?.epoch).toBe("epoch-2");
+});
+
+test("after two outages within a minute, what has changed is read with the first poll, and so is whoever was not known", async () => {
+  const killTtlMs = 10_000;
+  await using three = await openThree({ killTtlMs });
+  const { clock, store, link, middle } = three;
+  const breaker = () => middle.pool?.upstreams[0]?.breaker;
+  await middle.evaluate("a/1", "ann");
+  let strangers = 0;
+  const comeAndGo = async () => {
+    link.cut = true;
+    for (let ms = 0; ms < 6_000; ms += 50) {
+      void middle.evaluate("a/1", `stranger-${(strangers += 1)}`);
+      await clock.advance(50);
+    }
+    expect(breaker()).toBe("open");
+    link.cut = false;
+  };
+  await comeAndGo();
+  await clock.advance(8_000);
+  expect(breaker()).toBe("closed");
+  await comeAndGo();
+  store.setOverride(overrideOf("a/1", "ann", { value: flagValue("hourly") }));
+  store.setOverride(overrideOf("a/1", "eve", { value: flagValue("yearly") }));
+  await clock.advance(killTtlMs);
+  expect(breaker(), "only now and then checks close it").toBe("open");
+  expect(await middle.evaluate("a/1", "ann")).toMatchObject({
+    source: "override",
+    value: flagValue("hourly"),
+  });
+  const asked = middle.evaluate("a/1", "eve");
+  await clock.advance(1);
+  expect(await asked).toMatchObject({ source: "override", value: flagValue("yearly") });
 });

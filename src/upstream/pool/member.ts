@@ -1,9 +1,10 @@
 import type { Version } from "../../evaluation/version.ts";
 import type { Clock } from "../../system/clock.ts";
-import { type BreakerChange, CircuitBreaker } from "../circuit-breaker.ts";
+import { type Admission, type BreakerChange, CircuitBreaker } from "../circuit-breaker.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { UpstreamSettings } from "../upstream-settings.ts";
 import { RateLimiter } from "./rate-limiter.ts";
+import { Reprieve } from "./reprieve.ts";
 import type { UpstreamKind, UpstreamReport } from "./upstream-pool.ts";
 
 export interface MemberOptions {
@@ -34,6 +35,7 @@ export class Member implements AsyncDisposable {
   /** Aborts when it is closed: its checks end with it. */
   readonly gone: AbortSignal;
   readonly #clock: Clock;
+  readonly #reprieve: Reprieve;
   readonly #end = new AbortController();
   #inFlight = 0;
   #latencyMs: number | undefined;
@@ -52,6 +54,7 @@ export class Member implements AsyncDisposable {
     this.transport = transport;
     this.#clock = clock;
     this.gone = this.#end.signal;
+    this.#reprieve = new Reprieve({ restMaxMs: settings.breaker.openMs, clock });
     this.breaker = new CircuitBreaker({
       ...settings.breaker,
       clock,
@@ -59,6 +62,7 @@ export class Member implements AsyncDisposable {
         if (change.to === "open") {
           this.#openedAt = clock.now();
           this.#checksInARow = 0;
+          this.#reprieve.end();
         }
         onBreakerChange(change);
       },
@@ -114,6 +118,22 @@ export class Member implements AsyncDisposable {
   /** Whether its last call or check was answered. */
   get succeededLast(): boolean {
     return this.#succeededLast;
+  }
+
+  /** Whether a call would be let through now. */
+  get admits(): boolean {
+    return this.breaker.admits || this.#hasReprieve;
+  }
+
+  /** Leave to make one call. Undefined: do not call. */
+  tryAdmit(): Admission | undefined {
+    const admission = this.breaker.tryAdmit();
+    return this.#hasReprieve ? this.#inSpite(admission) : admission;
+  }
+
+  /** A poll of the kill set, which asks for no leave, set out then and was answered. */
+  recordPoll(askedAt: number): void {
+    if (this.breaker.state !== "closed") this.#reprieve.polled(askedAt);
   }
 
   /** A call sets out. */
@@ -182,6 +202,25 @@ export class Member implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end.abort();
     await this.transport[Symbol.asyncDispose]();
+  }
+
+  get #hasReprieve(): boolean {
+    return this.#reprieve.holds && this.breaker.state !== "closed";
+  }
+
+  /** Leave in spite of the breaker; `trial` if that would let this call through as well. */
+  #inSpite(trial: Admission | undefined): Admission {
+    return {
+      succeeded: () => {
+        this.#reprieve.succeeded();
+        trial?.succeeded();
+      },
+      failed: (error) => {
+        this.#reprieve.failed();
+        trial?.failed(error);
+      },
+      abandoned: () => trial?.abandoned(),
+    };
   }
 
   /**

@@ -86,8 +86,9 @@ export class PoolCalls {
   /** `allowedMs` is for all tries. */
   async #try<T>(member: Member, call: PoolCall<T>, allowedMs: number): Promise<Try<T>> {
     const { clock, events, rotation } = this.#options;
-    const admission = member.breaker.tryAdmit();
-    if (admission === undefined && call.bypassesBreaker !== true) {
+    const isPoll = call.bypassesBreaker === true;
+    const admission = isPoll ? member.breaker.tryAdmit() : member.tryAdmit();
+    if (admission === undefined && !isPoll) {
       return {
         kind: "failed",
         error: new UpstreamError("unavailable", `Cannot ask ${member.name}: its breaker is open`),
@@ -113,7 +114,11 @@ export class PoolCalls {
         member.recordFailure(error);
         return { kind: "foreign", error };
       }
-      admission?.succeeded();
+      // Polls that succeed have no say in the breaker: they would hide that nothing else does.
+      if (isPoll) {
+        admission?.abandoned();
+        member.recordPoll(startedAt);
+      } else admission?.succeeded();
       const durationMs = clock.now() - startedAt;
       member.recordAnswer(durationMs);
       events.onCall(member.name, call.operation, durationMs, undefined);

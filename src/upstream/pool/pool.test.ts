@@ -6,6 +6,7 @@ import { FETCH_TIMEOUT_MS, openPoolScene, PoolScene } from "../../../test/suppor
 import type { Version } from "../../evaluation/version.ts";
 import { StateService } from "../../gen/pbflagd/v1/state_pb.ts";
 import { EvaluatorStatus } from "../../gen/pbflags/v1/evaluator_pb.ts";
+import { UpstreamError } from "../upstream-error.ts";
 
 test("takes turns, and asks another upstream when one fails", async () => {
   const scene = openPoolScene([{ name: "a" }, { name: "b" }]);
@@ -59,30 +60,65 @@ test("a frozen upstream leaves within 4 health checks and is back within 5, its 
   expect(answers).toContain("a");
 });
 
-test("what may not wait goes past the breaker of one that is well again, and past no other", async () => {
+/** A pool of one whose breaker is open, for the second time within a minute: checks do not close it, it would flap. */
+async function openCutOff() {
   const retry = { ...upstreamSettings({ name: "a" }).retry, maxRetries: 0 };
   const scene = openPoolScene([{ name: "a", retry }]);
-  const comeAndGo = async () => {
-    scene.at("a").behaviour = "fails";
-    for (let i = 0; i < 4; i += 1) {
-      void scene.ask().catch(() => {});
-      void scene.ask({ bypassesBreaker: true }).catch(() => {});
-    }
-    await scene.clock.advance(4_000);
-    expect(scene.stateOf("a")).toBe("down");
-    await expect(scene.ask({ bypassesBreaker: true })).rejects.toThrow("a is down");
-    scene.at("a").behaviour = "answers";
-    await scene.clock.advance(5_000);
-    expect(scene.stateOf("a")).toBe("up");
-  };
   await scene.clock.advance(3_000);
-  await comeAndGo();
+  await comeAndGo(scene);
   expect(await scene.ask()).toBe("a");
-  // The second time within a minute, the checks do not close it: it would flap.
-  await comeAndGo();
+  await comeAndGo(scene);
+  await expect(scene.ask()).rejects.toThrow("a has its breaker open");
+  return scene;
+}
+
+/** It is away until it counts as down, and then back until it counts as up. */
+async function comeAndGo(scene: PoolScene): Promise<void> {
+  scene.at("a").behaviour = "fails";
+  for (let i = 0; i < 4; i += 1) {
+    void scene.ask().catch(() => {});
+    void scene.ask({ bypassesBreaker: true }).catch(() => {});
+  }
+  await scene.clock.advance(4_000);
+  expect(scene.stateOf("a")).toBe("down");
+  await expect(scene.ask({ bypassesBreaker: true })).rejects.toThrow("a is down");
+  scene.at("a").behaviour = "answers";
+  await scene.clock.advance(5_000);
+  expect(scene.stateOf("a")).toBe("up");
+}
+
+test("what may not wait goes past the breaker of one that is well again, past no other, and others may follow it", async () => {
+  const scene = await openCutOff();
+  expect(await scene.ask({ bypassesBreaker: true })).toBe("a");
+  expect(await Promise.all([scene.ask(), scene.ask(), scene.ask()])).toEqual(["a", "a", "a"]);
+  expect(scene.pool.upstreams[0]?.breaker, "it does not flap").toBe("open");
+
+  scene.at("a").behaviour = "fails";
+  await expect(scene.ask()).rejects.toThrow("answered unavailable");
+  await expect(scene.ask()).rejects.toThrow("a has its breaker open");
+  scene.at("a").behaviour = "answers";
+  await scene.clock.advance(1_000);
   await expect(scene.ask()).rejects.toThrow("a has its breaker open");
   expect(await scene.ask({ bypassesBreaker: true })).toBe("a");
-  await expect(scene.ask()).rejects.toThrow("a has its breaker open");
+  expect(await scene.ask()).toBe("a");
+});
+
+test("one that answers nothing but checks and polls is called about as rarely as its breaker would", async () => {
+  const scene = await openCutOff();
+  const minutes = 5;
+  let failures = 0;
+  const run = async () => {
+    failures += 1;
+    throw new UpstreamError("answer", "garbage");
+  };
+  for (let ms = 0; ms < minutes * 60_000; ms += 100) {
+    await scene.ask({ bypassesBreaker: true });
+    await scene.ask({ run }).catch(() => {});
+    await scene.clock.advance(100);
+  }
+  expect(failures).toBeGreaterThan(5);
+  // In a minute five before the breaker opens, which checks close as often, and its trials; after polls the fewer the longer.
+  expect(failures).toBeLessThanOrEqual(minutes * 10 + 5);
 });
 
 test("an upstream of another database is refused, and is taken in when it reads the right one", async () => {

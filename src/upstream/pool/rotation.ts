@@ -113,7 +113,7 @@ export class Rotation {
     onlyUntried: boolean,
   ): Member | undefined {
     const usable = this.#members.filter((member) => this.#isUsable(member));
-    let candidates = usable.filter((member) => member.breaker.admits);
+    let candidates = usable.filter((member) => member.admits);
     if (candidates.length === 0 && bypassesBreaker) candidates = usable;
     if (candidates.length === 0)
       for (const { name } of usable) this.#options.events.onRejected(name, "breaker");
@@ -133,7 +133,7 @@ export class Rotation {
 
   /** Whether somebody could be asked now, rate limits apart. */
   get hasUsable(): boolean {
-    return this.#members.some((member) => this.#isUsable(member) && member.breaker.admits);
+    return this.#members.some((member) => this.#isUsable(member) && member.admits);
   }
 
   /** Why `choose` found nobody. */
@@ -261,7 +261,7 @@ export class Rotation {
     if (refusal !== undefined) return `is refused: ${refusal}`;
     const failure = member.lastError === undefined ? "" : `: ${member.lastError.message}`;
     if (!this.#scores.isUsable(member.name)) return `is down${failure}`;
-    return member.breaker.admits ? "is at its rate limit" : `has its breaker open${failure}`;
+    return member.admits ? "is at its rate limit" : `has its breaker open${failure}`;
   }
 }
 

@@ -31,7 +31,10 @@ export interface PoolCall<T> {
   readonly deadline: Deadline;
   /** What `consistent-hash` goes by, such as an entity. Undefined: any upstream will do. */
   readonly key?: string | undefined;
-  /** Goes to an upstream whose breaker is open where no other is left: what must not wait for the next trial. */
+  /**
+   * Goes to an upstream whose breaker is open where no other is left: what must not wait for the next trial. Answered, it
+   * lets other calls follow, until one fails; the breaker itself learns nothing of it.
+   */
   readonly bypassesBreaker?: boolean;
   /** An answer that is older, within its epoch, is taken only if no other upstream has a newer one. */
   readonly atLeast?: Version | undefined;
