@@ -33,6 +33,14 @@ export function reportPool({
       else if (state === "down") logger.warn("upstream_down", { upstream, reason });
       else logger.error("upstream_refused", { upstream, reason });
     },
+    onDegraded(upstream, isDegraded) {
+      if (isDegraded)
+        logger.warn("upstream_degraded", {
+          upstream,
+          msg: "its own store does not answer: it tells what it knows",
+        });
+      else logger.info("upstream_recovered", { upstream, msg: "its own store answers again" });
+    },
   };
 }
 

@@ -50,6 +50,34 @@ test("a trial that succeeds has closed the breaker when the recovery is told", a
   expect(states).toEqual(["closed"]);
 });
 
+test("a look-up to which nothing was told is neither a failure nor a recovery, nor a trial", async () => {
+  const recoveries: string[] = [];
+  const { observed, store, health, breaker, clock, calls } = createObserved(() => recoveries.push("told"));
+  await observed.kills(undefined);
+  store.away = true;
+  await Promise.allSettled([observed.flagStates(["a/1"]), observed.flagStates(["a/1"])]);
+  await clock.advance(1_000);
+  store.away = false;
+  store.flagStates = async (flagIds) => ({
+    version: undefined,
+    ageMs: 0,
+    value: new Map(),
+    untold: new Set(flagIds),
+  });
+  for (let i = 0; i < 3; i += 1) await observed.flagStates(["a/1", "a/2"]);
+  expect([health.failuresInARow, breaker.state, recoveries]).toEqual([2, "half-open", []]);
+  expect(calls.slice(-3)).toEqual(["flag_state ok", "flag_state ok", "flag_state ok"]);
+
+  store.flagStates = async () => ({
+    version: undefined,
+    ageMs: 0,
+    value: new Map(),
+    untold: new Set(["a/1"]),
+  });
+  await observed.flagStates(["a/1", "a/2"]);
+  expect([health.failuresInARow, breaker.state, recoveries]).toEqual([0, "closed", ["told"]]);
+});
+
 function createObserved(onRecovery: () => void = () => {}) {
   const clock = new FakeClock();
   const store = new MemoryStore();

@@ -1,7 +1,7 @@
 import type { HealthTracker } from "../health/health-tracker.ts";
 import type { Clock } from "../system/clock.ts";
 import { type Admission, type CircuitBreaker, CircuitOpenError } from "../upstream/circuit-breaker.ts";
-import type { FlagStore } from "./flag-store.ts";
+import type { Batch, FlagStore } from "./flag-store.ts";
 
 /** What is asked of a store, as metrics and spans name it. */
 export type StoreOperation = "flag_state" | "overrides" | "killed_flags";
@@ -20,7 +20,7 @@ export interface StoreObserver {
 
 /**
  * The same store, with every call timed and counted towards health. Look-ups go through the breaker; kill
- * polls bypass it, and one that succeeds closes it.
+ * polls bypass it, and one that succeeds closes it. A look-up to which nothing was told says nothing of the store.
  */
 export function observeStore(store: FlagStore, observer: StoreObserver): FlagStore {
   const { health, breaker, clock, onCall, onRecovery, trace } = observer;
@@ -28,14 +28,18 @@ export function observeStore(store: FlagStore, observer: StoreObserver): FlagSto
   /** The breaker learns of the outcome first: who is told of a recovery may ask at once. */
   async function observe<T>(
     operation: StoreOperation,
-    breakerLearns: Learns,
+    breakerLearns: Admission,
     call: () => Promise<T>,
+    tellsNothing: (result: T) => boolean = () => false,
   ): Promise<T> {
     const startedAt = clock.now();
     try {
       const result = await trace(operation, call);
-      breakerLearns.succeeded();
+      const isUntold = tellsNothing(result);
+      if (isUntold) breakerLearns.abandoned();
+      else breakerLearns.succeeded();
       onCall(operation, clock.now() - startedAt, undefined);
+      if (isUntold) return result;
       const recovered = health.failuresInARow > 0;
       health.recordSuccess();
       if (recovered) onRecovery();
@@ -48,20 +52,27 @@ export function observeStore(store: FlagStore, observer: StoreObserver): FlagSto
     }
   }
 
-  async function lookUp<T>(operation: StoreOperation, call: () => Promise<T>): Promise<T> {
+  async function lookUp<V>(
+    operation: StoreOperation,
+    ids: readonly string[],
+    call: () => Promise<Batch<V>>,
+  ): Promise<Batch<V>> {
     const admission = breaker.tryAdmit();
     if (admission === undefined) throw new CircuitOpenError(0);
-    return observe(operation, admission, call);
+    return observe(operation, admission, call, ({ untold }) => ids.every((id) => untold?.has(id) === true));
   }
 
-  const bypass: Learns = { succeeded: () => breaker.recordBypassSuccess(), failed: () => {} };
+  const bypass: Admission = {
+    succeeded: () => breaker.recordBypassSuccess(),
+    failed: () => {},
+    abandoned: () => {},
+  };
 
   return {
-    flagStates: (flagIds, atLeast) => lookUp("flag_state", () => store.flagStates(flagIds, atLeast)),
-    overrides: (entityIds, atLeast) => lookUp("overrides", () => store.overrides(entityIds, atLeast)),
+    flagStates: (flagIds, atLeast) => lookUp("flag_state", flagIds, () => store.flagStates(flagIds, atLeast)),
+    overrides: (entityIds, atLeast) =>
+      lookUp("overrides", entityIds, () => store.overrides(entityIds, atLeast)),
     kills: (since, atLeast) => observe("killed_flags", bypass, () => store.kills(since, atLeast)),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };
 }
-
-type Learns = Pick<Admission, "succeeded" | "failed">;

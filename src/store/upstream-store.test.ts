@@ -311,6 +311,29 @@ test.each<[string, "pbflagd" | "pbflags", object]>([
   },
 );
 
+test.each(["round-robin", "consistent-hash"] as const)(
+  "where the upstreams' own store is away no row is told, and nothing has failed; where nobody was reached it has (%s)",
+  async (strategy) => {
+    let error = new UpstreamError("unavailable", "a answered unavailable", { answered: true });
+    await using store = openUpstreamStore({
+      pool: { strategy, call: () => Promise.reject(error), [Symbol.asyncDispose]: async () => {} },
+      fetchTimeoutMs: 500,
+      clock: new FakeClock(),
+    });
+    const states = await store.flagStates(["a/1", "b/1"]);
+    expect([states.value.size, [...(states.untold ?? [])]]).toEqual([0, ["a/1", "b/1"]]);
+    const overrides = await store.overrides(["ann", "bob"]);
+    expect([overrides.value.size, [...(overrides.untold ?? [])]]).toEqual([0, ["ann", "bob"]]);
+    await expect(store.kills(undefined), "without a kill set there is nothing to go on with").rejects.toThrow(
+      StoreError,
+    );
+
+    error = new UpstreamError("unavailable", "Cannot ask any upstream: a is down");
+    await expect(store.flagStates(["a/1"])).rejects.toThrow("a is down");
+    await expect(store.overrides(["ann"])).rejects.toThrow("a is down");
+  },
+);
+
 test("nothing is asked of the upstream for no flags at all", async () => {
   await using upstream = await openUpstream({});
   expect((await upstream.store.flagStates([])).value.size).toBe(0);

@@ -3,6 +3,7 @@ import type { Version } from "../evaluation/version.ts";
 import type { Clock } from "../system/clock.ts";
 import type { PoolCall, UpstreamPool } from "../upstream/pool/upstream-pool.ts";
 import { type Deadline, withDeadline } from "../upstream/transport/deadline.ts";
+import { saysStoreIsAway } from "../upstream/upstream-error.ts";
 import { BatchReads } from "./batch-reads.ts";
 import { type Batch, type FlagStore, StoreError, type Worth } from "./flag-store.ts";
 import { PlainReads } from "./plain-reads.ts";
@@ -34,12 +35,25 @@ export function openUpstreamStore({ pool, fetchTimeoutMs, clock }: UpstreamStore
     return pool.call({ ...question, versionOf: ({ version }) => version });
   }
 
+  /** Where the upstreams' own store is away, nothing is told: they have answered, and did not fail. */
+  async function callForRows<V>(
+    ids: readonly string[],
+    question: Omit<PoolCall<Batch<V>>, "versionOf">,
+  ): Promise<Batch<V>> {
+    try {
+      return await call(question);
+    } catch (error) {
+      if (!saysStoreIsAway(error)) throw error;
+      return { version: undefined, ageMs: 0, value: new Map(), untold: new Set(ids) };
+    }
+  }
+
   function readFlags(
     flagIds: readonly string[],
     atLeast: Version | undefined,
     deadline: Deadline,
   ): Promise<Batch<FlagState>> {
-    return call({
+    return callForRows(flagIds, {
       operation: "flag_state",
       deadline,
       atLeast,
@@ -56,7 +70,7 @@ export function openUpstreamStore({ pool, fetchTimeoutMs, clock }: UpstreamStore
     deadline: Deadline,
     key?: string,
   ): Promise<Batch<Overrides>> {
-    return call({
+    return callForRows(entityIds, {
       operation: "overrides",
       deadline,
       key,

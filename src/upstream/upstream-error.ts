@@ -18,6 +18,11 @@ export class UpstreamError extends Error {
   }
 }
 
+/** It was reached, and says that it cannot tell: its own store is away. That is no failure of the upstream. */
+export function saysStoreIsAway(error: unknown): error is UpstreamError {
+  return error instanceof UpstreamError && error.answered && error.code === "unavailable";
+}
+
 /** A failed call for people: an UpstreamError stays what it is, and a time-out says whose it was. */
 export function toUpstreamError(error: unknown, target: string): unknown {
   if (!(error instanceof DeadlineError)) return error;

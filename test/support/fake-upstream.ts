@@ -22,6 +22,8 @@ export type Behaviour = "answers" | "fails" | "hangs";
 export class FakeUpstream {
   /** To checks and to calls. */
   behaviour: Behaviour = "answers";
+  /** It is there, and cannot tell anything: checks go on, and say so if `status` does. */
+  storeAway = false;
   /** Every so many-th call fails, whatever the behaviour; checks do not. 0: none. */
   failEvery = 0;
   kind: "pbflagd" | "pbflags" = "pbflagd";
@@ -72,6 +74,10 @@ export class FakeUpstream {
     const isItsTurn = !isCheck && this.failEvery > 0 && this.calls % this.failEvery === 0;
     if (this.behaviour === "fails" || isItsTurn)
       throw new UpstreamError("unavailable", `${target} answered unavailable`);
+    if (!isCheck && this.storeAway)
+      throw new UpstreamError("unavailable", `${target} answered unavailable: store away`, {
+        answered: true,
+      });
     if (method.parent.typeName === StateService.typeName && this.kind === "pbflags") {
       throw new UpstreamError("unimplemented", `${target} answered unimplemented`);
     }

@@ -46,6 +46,7 @@ export class PoolScene {
         onRejected: (name, reason) => this.said.push(`${name} rejected: ${reason}`),
         onBreakerChange: (name, { to }) => this.said.push(`breaker of ${name} ${to}`),
         onStateChange: (name, state) => this.said.push(`${name} ${state}`),
+        onDegraded: (name, isDegraded) => this.said.push(`${name} ${isDegraded ? "degraded" : "recovered"}`),
         onUsable: () => this.said.push("usable"),
         onDescriptorHash: (hash) => this.said.push(`descriptors ${hash}`),
       },

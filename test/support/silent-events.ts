@@ -22,6 +22,7 @@ export const silentPoolEvents: PoolEvents = {
   onRejected: () => {},
   onBreakerChange: () => {},
   onStateChange: () => {},
+  onDegraded: () => {},
   onUsable: () => {},
   onDescriptorHash: () => {},
 };

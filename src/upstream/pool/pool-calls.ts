@@ -1,6 +1,6 @@
 import type { Version } from "../../evaluation/version.ts";
 import { type Deadline, DeadlineError, withDeadline } from "../transport/deadline.ts";
-import { toUpstreamError, UpstreamError } from "../upstream-error.ts";
+import { saysStoreIsAway, toUpstreamError, UpstreamError } from "../upstream-error.ts";
 import type { UpstreamSettings } from "../upstream-settings.ts";
 import { checkUpstream } from "./check-upstream.ts";
 import type { Member } from "./member.ts";
@@ -20,6 +20,8 @@ export interface PoolCallsOptions extends Pick<UpstreamPoolOptions, "clock" | "r
 /** What became of one try. */
 type Try<T> =
   | { readonly kind: "answered"; readonly result: T; readonly version: Version | undefined }
+  /** It cannot tell, because its own store is away. How it does, its checks say. */
+  | { readonly kind: "untold"; readonly error: UpstreamError }
   /** Its answer is of another database or another kind. */
   | { readonly kind: "foreign"; readonly error: UpstreamError }
   /** It was taken out of the pool meanwhile, and closed. */
@@ -41,13 +43,14 @@ export class PoolCalls {
     const tried = new Set<Member>();
     let retries = 0;
     let newest: { readonly result: T; readonly version: Version | undefined } | undefined;
+    let untold: UpstreamError | undefined;
     const allowedMs = call.deadline.at - this.#options.clock.now();
     for (;;) {
-      const member = rotation.choose(call, tried, newest !== undefined);
+      const member = rotation.choose(call, tried, newest !== undefined || untold !== undefined);
       if (member === undefined) {
-        if (newest !== undefined) return newest.result;
-        if (await this.#awaitReplacement(call.deadline.signal)) continue;
-        throw rotation.nobody();
+        const hasHeard = newest !== undefined || untold !== undefined;
+        if (!hasHeard && (await this.#awaitReplacement(call.deadline.signal))) continue;
+        return orElse(newest, untold ?? rotation.nobody());
       }
       if (tried.size === 0) this.#budget.earn(member.settings.retry.budget);
       if (retries > 0) events.onRetry(member.name);
@@ -56,16 +59,22 @@ export class PoolCalls {
       if (outcome.kind === "answered") {
         newest = newerOf(newest, outcome);
         if (!isBehind(outcome.version, call.atLeast)) return outcome.result;
-        // One more is asked for what it does not have yet; all the others only as far as the budget goes.
-        if (tried.size > 1 && !this.#budget.trySpend()) return newest.result;
+        if (!this.#mayAskAnother(tried)) return newest.result;
+      } else if (outcome.kind === "untold") {
+        untold = outcome.error;
+        if (!this.#mayAskAnother(tried)) return orElse(newest, untold);
       } else if (outcome.kind === "foreign") {
         if (tried.size >= rotation.members.length) throw outcome.error;
       } else if (outcome.kind === "withdrawn") {
         if (call.deadline.signal.aborted || this.#options.closing.aborted) throw outcome.error;
       } else if (await this.#mayRetry(member, call, outcome.error, retries)) retries += 1;
-      else if (newest !== undefined) return newest.result;
-      else throw outcome.error;
+      else return orElse(newest, outcome.error);
     }
+  }
+
+  /** One more is asked for what the first does not have; all the others only as far as the budget goes. */
+  #mayAskAnother(tried: ReadonlySet<Member>): boolean {
+    return tried.size === 1 || this.#budget.trySpend();
   }
 
   /** Waits where nobody is there because all are being replaced. False: there is nothing to wait for any more. */
@@ -136,6 +145,12 @@ export class PoolCalls {
         admission?.abandoned();
         return { kind: "withdrawn", error };
       }
+      const untold = untoldBy(member, error, isPoll);
+      if (untold !== undefined) {
+        admission?.abandoned();
+        events.onCall(member.name, call.operation, durationMs, error);
+        return { kind: "untold", error: untold };
+      }
       if (this.#isOurDoing(call.deadline, durationMs, timeoutMs)) admission?.abandoned();
       else {
         admission?.failed(error);
@@ -182,6 +197,23 @@ export class PoolCalls {
     await clock.sleep(delayMs, call.deadline.signal).catch(() => {});
     return !call.deadline.signal.aborted && !this.#options.closing.aborted;
   }
+}
+
+/** The newest answer. Throws where there is none. */
+function orElse<T>(newest: { readonly result: T } | undefined, error: unknown): T {
+  if (newest === undefined) throw error;
+  return newest.result;
+}
+
+/** Why it could not tell, where its own store is to blame. For a row it may wait for that too long; polls wait for nothing. */
+function untoldBy({ condition }: Member, error: unknown, isPoll: boolean): UpstreamError | undefined {
+  if (saysStoreIsAway(error)) return error;
+  const isLate = error instanceof UpstreamError && error.code === "deadline_exceeded";
+  if (isPoll || !isLate || condition?.status !== "degraded") return undefined;
+  return new UpstreamError("unavailable", `${error.message}, and its own store is away`, {
+    answered: true,
+    cause: error,
+  });
 }
 
 function tryTimeoutMs({ retry, connection }: UpstreamSettings, allowedMs: number, leftMs: number): number {

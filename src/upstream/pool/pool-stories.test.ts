@@ -2,7 +2,9 @@ import { expect, test } from "vitest";
 import { settle } from "../../../test/support/fake-clock.ts";
 import { poolSettings, upstreamSettings } from "../../../test/support/fake-upstream.ts";
 import { FETCH_TIMEOUT_MS, openPoolScene, type PoolScene } from "../../../test/support/pool-scene.ts";
+import { StateService } from "../../gen/pbflagd/v1/state_pb.ts";
 import { EvaluatorStatus } from "../../gen/pbflags/v1/evaluator_pb.ts";
+import type { PoolCall } from "./upstream-pool.ts";
 
 const { retry } = upstreamSettings({ name: "a" });
 const NO_RETRY = { ...retry, maxRetries: 0 };
@@ -198,4 +200,70 @@ test("a program that is replaced goes on until the new one answers", async () =>
   await reloading;
   expect(scene.pool.upstreams).toMatchObject([{ target: "exec:/two", state: "up" }]);
   expect(old.open).toBe(0);
+});
+
+test("an upstream whose own store is away is neither down nor cut off; it says so once, and once that it is over", async () => {
+  const scene = openPoolScene([{ name: "a" }]);
+  await scene.clock.advance(3_000);
+  const upstream = scene.at("a");
+  const askFor = async (ms: number) => {
+    for (let passed = 0; passed < ms; passed += 50) {
+      await expect(scene.ask()).rejects.toThrow("store away");
+      await expect(scene.ask({ bypassesBreaker: true })).rejects.toThrow("store away");
+      await scene.clock.advance(50);
+    }
+  };
+  scene.said.length = 0;
+  upstream.storeAway = true;
+  await askFor(2_000);
+  upstream.status = EvaluatorStatus.DEGRADED;
+  await askFor(60_000);
+  expect(scene.pool.upstreams).toMatchObject([{ state: "up", breaker: "closed", score: 3 }]);
+  upstream.storeAway = false;
+  upstream.status = EvaluatorStatus.CONNECTING;
+  await scene.clock.advance(2_000);
+  upstream.status = EvaluatorStatus.SERVING;
+  await scene.clock.advance(2_000);
+  expect(await scene.ask()).toBe("a");
+  expect(scene.said).toEqual(["a degraded", "a recovered"]);
+});
+
+test("what an upstream cannot tell because its own store is away another one is asked, without a retry", async () => {
+  const scene = openPoolScene([{ name: "a" }, { name: "b" }]);
+  await scene.clock.advance(3_000);
+  scene.at("a").storeAway = true;
+  scene.said.length = 0;
+  expect(await answerers(scene, 20)).toEqual(new Set(["b"]));
+  expect(scene.at("a").calls).toBe(10);
+  expect(scene.said).toEqual([]);
+
+  scene.at("a").status = EvaluatorStatus.DEGRADED;
+  await scene.clock.advance(1_100);
+  expect(await answerers(scene, 20)).toEqual(new Set(["b"]));
+  expect(scene.at("a").calls, "it is spared once it has said so").toBe(10);
+});
+
+test("whoever is late with a row and says that its own store is away has not failed; with a poll it has", async () => {
+  const scene = openPoolScene([{ name: "a", retry: NO_RETRY }]);
+  const run: PoolCall<string>["run"] = async (upstream) => {
+    // This call and no check.
+    scene.at("a").behaviour = "hangs";
+    const hanging = upstream.call(StateService.method.getFlagStates, {});
+    scene.at("a").behaviour = "answers";
+    await hanging;
+    return upstream.name;
+  };
+  const askLate = async (bypassesBreaker: boolean) => {
+    const asked = scene.ask({ run, bypassesBreaker }).catch(String);
+    await scene.clock.advance(FETCH_TIMEOUT_MS);
+    return asked;
+  };
+  scene.at("a").status = EvaluatorStatus.DEGRADED;
+  await scene.clock.advance(3_000);
+  const { score = 0 } = scene.pool.upstreams[0] ?? {};
+  for (let i = 0; i < 10; i += 1) expect(await askLate(false)).toContain("its own store is away");
+  expect(scene.pool.upstreams).toMatchObject([{ state: "up", breaker: "closed", score }]);
+  expect(scene.pool.upstreams[0]?.lastError).toBeUndefined();
+  expect(await askLate(true)).not.toContain("its own store");
+  expect(scene.pool.upstreams[0]?.lastError?.message).toContain("no answer within");
 });

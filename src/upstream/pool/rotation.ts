@@ -13,7 +13,10 @@ export interface RotationOptions {
   readonly score: ScoreSettings;
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
-  readonly events: Pick<PoolEvents, "onRejected" | "onStateChange" | "onUsable" | "onDescriptorHash">;
+  readonly events: Pick<
+    PoolEvents,
+    "onRejected" | "onStateChange" | "onDegraded" | "onUsable" | "onDescriptorHash"
+  >;
   /** Others may be the best to follow now. */
   readonly onRankingChange: () => void;
 }
@@ -29,6 +32,8 @@ export class Rotation {
   readonly #scores: ScoredList;
   /** Last said to the events. */
   readonly #states = new Map<Member, UpstreamReport["state"]>();
+  /** The same of those whose own stores do not answer. */
+  readonly #degraded = new WeakSet<Member>();
   #strategy: Strategy;
   #members: readonly Member[] = [];
   #turn = 0;
@@ -170,6 +175,7 @@ export class Rotation {
     member.recordCondition(condition, askedAt);
     if (!this.#members.includes(member)) return;
     const refusal = this.#identity.hear(member.name, { ...condition, isFinal: condition.kind === "pbflags" });
+    this.#noticeDegraded(member, condition);
     if (before?.status !== condition.status || before.kind !== condition.kind)
       this.#options.onRankingChange();
     if (isNews && refusal === undefined) this.#options.events.onDescriptorHash(descriptorHash);
@@ -239,6 +245,15 @@ export class Rotation {
 
   #isUsable(member: Member): boolean {
     return this.refusalOf(member) === undefined && this.#scores.isUsable(member.name);
+  }
+
+  /** One that has just started has not said yet which it is. */
+  #noticeDegraded(member: Member, { status }: Condition): void {
+    const isDegraded = status === "degraded";
+    if (status === "connecting" || isDegraded === this.#degraded.has(member)) return;
+    if (isDegraded) this.#degraded.add(member);
+    else this.#degraded.delete(member);
+    this.#options.events.onDegraded(member.name, isDegraded);
   }
 
   /** None is usable: the one with the best score gets a call now and then, for the case that the checks are wrong. */

@@ -118,6 +118,8 @@ export interface PoolEvents {
   readonly onBreakerChange: (upstream: string, change: BreakerChange) => void;
   /** It came into the rotation, left it, or is refused; `reason` is for people. */
   readonly onStateChange: (upstream: string, state: UpstreamReport["state"], reason: string) => void;
+  /** An upstream has begun to say that its own store does not answer; false: it has ended. */
+  readonly onDegraded: (upstream: string, isDegraded: boolean) => void;
   /** An upstream is usable where none was. */
   readonly onUsable: () => void;
   /** An upstream has another descriptor set than it last said, or said so for the first time. */
