@@ -155,6 +155,11 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     opened.defer(async () => {
       await Promise.all([server[Symbol.asyncDispose](), admin?.[Symbol.asyncDispose]()]);
     });
+    // The sweep that is under way set out before.
+    namespace.whenReady(stopping.signal).then(
+      () => health.sweepSoon(),
+      () => {},
+    );
     const sweeping = health.run(stopping.signal);
     opened.defer(async () => {
       stopping.abort();

@@ -1,6 +1,6 @@
 import { access, constants } from "node:fs/promises";
 import type { Config } from "../config/settings.ts";
-import type { Dependency } from "../health/dependency-health.ts";
+import type { Dependency, JudgedDependency } from "../health/dependency-health.ts";
 import type { ChangeFeed } from "../kills/change-feed.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
 import type { Clock } from "../system/clock.ts";
@@ -27,10 +27,10 @@ export function withoutTrouble(
 export function stateHealth(
   { killSet, health }: Pick<Namespace, "killSet" | "health">,
   clock: Clock,
-): Dependency {
+): JudgedDependency {
   return {
     name: "state",
-    async check() {
+    judge() {
       const readAt = killSet.value?.readAt;
       if (readAt === undefined) throw new Error("nothing is known yet");
       const heard = formatTimestamp(clock.wallNow() - (clock.now() - readAt));
@@ -41,12 +41,12 @@ export function stateHealth(
 }
 
 /** Whether changes come by push. */
-export function feedHealth(feed: Pick<ChangeFeed, "state"> | undefined): readonly Dependency[] {
+export function feedHealth(feed: Pick<ChangeFeed, "state"> | undefined): readonly JudgedDependency[] {
   if (feed === undefined) return [];
   return [
     {
       name: "feed",
-      async check() {
+      judge() {
         const { state } = feed;
         if (state.kind === "broken") throw new Error(`changes are found by polling: ${state.reason}`);
         return state.kind === "connected" ? "changes are told at once" : "connecting";

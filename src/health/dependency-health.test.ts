@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
-import { type Dependency, DependencyHealth } from "./dependency-health.ts";
+import { type Dependency, DependencyHealth, type JudgedDependency } from "./dependency-health.ts";
 
 const never = () => new Promise<string>(() => {});
 
@@ -85,7 +85,54 @@ test("what has come since the last sweep is unknown, and what has gone is forgot
   ]);
 });
 
-function createHealth(...dependencies: Dependency[]) {
+test("what is judged is judged whenever somebody looks, and never swept", () => {
+  let reason: string | undefined = "the feed is broken";
+  const { health, clock } = createHealth({
+    name: "feed",
+    judge() {
+      if (reason !== undefined) throw new Error(reason);
+      return "changes are told at once";
+    },
+  });
+  expect(health.checks).toMatchObject([{ name: "feed", healthy: false, message: reason, latencyMs: 0 }]);
+  reason = undefined;
+  expect(health.checks).toMatchObject([
+    { healthy: true, message: "changes are told at once", checkedAt: clock.wallNow() },
+  ]);
+});
+
+test("a sweep can be asked for before its time, and while another is under way", async () => {
+  let checks = 0;
+  let hold: Promise<void> | undefined;
+  let release = () => {};
+  const { health, clock, stop } = createHealth({
+    name: "database",
+    async check() {
+      await hold;
+      return `answered ${++checks}`;
+    },
+  });
+  const running = health.run(stop.signal);
+  await settle();
+  expect(checks).toBe(1);
+  hold = new Promise((resolve) => {
+    release = resolve;
+  });
+  health.sweepSoon();
+  await settle();
+  health.sweepSoon();
+  release();
+  await settle();
+  expect(checks).toBe(3);
+  await clock.advance(29_000);
+  expect(checks).toBe(3);
+  await clock.advance(1_000);
+  expect(checks).toBe(4);
+  stop.abort();
+  await running;
+});
+
+function createHealth(...dependencies: (Dependency | JudgedDependency)[]) {
   const clock = new FakeClock();
   const health = new DependencyHealth({
     dependencies: () => dependencies,
