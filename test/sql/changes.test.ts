@@ -194,6 +194,34 @@ test("a transaction that kills says so once, before it is announced, whatever el
   ]);
 });
 
+const insertOf = (state: string) =>
+  `INSERT INTO feature_flags.flags (flag_id, feature_id, field_number, flag_type, state) VALUES ('shop/10', 'shop', 10, 'BOOL', '${state}')`;
+
+test.each([
+  [insertOf("KILLED"), true],
+  [insertOf("killed"), true],
+  [`${insertOf("DEFAULT")}; SELECT feature_flags.kill('shop/1')`, true],
+  [insertOf("DEFAULT"), false],
+  ["DELETE FROM feature_flags.flags WHERE flag_id = 'shop/9'", true],
+  ["DELETE FROM feature_flags.flags", true],
+  ["DELETE FROM feature_flags.flags WHERE flag_id = 'shop/1'", false],
+  // It does not say what it took.
+  ["TRUNCATE feature_flags.flags CASCADE", true],
+  ["TRUNCATE feature_flags.flag_overrides", true],
+])(
+  "the first row of a killed flag and the end of its last are told first as well: %s",
+  async (change, isKill) => {
+    await using opened = await openFlagsDatabase();
+    await opened.one("SELECT feature_flags.kill('shop/9')");
+    const heard = await opened.listen(["feature_flags_changed", "feature_flags_kills"]);
+    await opened.database.query(`BEGIN; ${change}; COMMIT`);
+    const notice = expect.objectContaining({ epoch: expect.any(String) });
+    const all = isKill ? ["", notice] : [notice];
+    await eventually(() => heard.length >= all.length);
+    expect(heard).toEqual(all);
+  },
+);
+
 test("what does not fit into a notice is announced as all", async () => {
   await using opened = await openFlagsDatabase();
   const notices = await opened.listen();
