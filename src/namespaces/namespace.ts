@@ -199,6 +199,8 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   let sought: Told | undefined;
   /** From then on a kill need not wait for the rest between notices. */
   let urgentFrom = -Infinity;
+  /** The last load of all defined flags: whether the store told them. */
+  let loading = Promise.resolve(false);
 
   const health = new HealthTracker(clock);
   const breaker = new CircuitBreaker({ ...STORE_BREAKER, clock, onChange: events.onBreakerChange });
@@ -336,10 +338,17 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     return flags.value.flags.map((flag) => flag.id);
   }
 
-  async function loadDefined(): Promise<boolean> {
-    const loaded = await states.loadFlags(definedIds());
-    checkReady();
-    return loaded;
+  function loadDefined(): Promise<boolean> {
+    loading = states.loadFlags(definedIds()).then((loaded) => {
+      checkReady();
+      return loaded;
+    });
+    return loading;
+  }
+
+  /** At once where the last load failed, and not at all where the one under way brings all. */
+  async function loadMissing(): Promise<void> {
+    if (!(await loading)) loadAlarm.ring();
   }
 
   /** What a notice said there is, of the epoch that is known, and has not been seen yet. */
@@ -361,7 +370,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   function takeUpReturn(): void {
     if (readiness.reached) pollUnlessPolled();
     else killAlarm.ring();
-    if (!readiness.reached) loadAlarm.ring();
+    if (!readiness.reached) void loadMissing();
     states.refreshDue();
   }
 
