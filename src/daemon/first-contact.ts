@@ -8,19 +8,22 @@ export class StoreRequiredError extends Error {
 
 /** How long `require_store` waits for the store's first answers. */
 const FIRST_CONTACT_MS = 10_000;
+
 /**
- * Resolves once the store has answered all that readiness needs, or the process is asked to end.
+ * Resolves once the store has answered all that readiness needs, or the process is asked to end. Answers that are older
+ * than what an earlier run knew of this store count: it is there, and what is newer stays in force.
  *
  * @throws StoreRequiredError
  */
 export async function firstContact(
-  namespace: Pick<Namespace, "whenReady" | "health" | "onKnowledge">,
+  namespace: Pick<Namespace, "whenReady" | "whenHeard">,
   { clock, stopping }: Pick<DaemonDeps, "clock" | "stopping">,
 ): Promise<void> {
   const end = new AbortController();
   const abort = () => end.abort();
   stopping.addEventListener("abort", abort, { once: true });
-  const heard = Promise.all([namespace.whenReady(end.signal), whenHeard(namespace)]).then(
+  // Readiness may come from what an earlier run knew.
+  const heard = Promise.all([namespace.whenReady(end.signal), namespace.whenHeard(end.signal)]).then(
     () => true,
     () => stopping.aborted,
   );
@@ -33,17 +36,4 @@ export async function firstContact(
   end.abort();
   if (contacted) return;
   throw new StoreRequiredError(`Cannot start: the store has not answered within ${FIRST_CONTACT_MS} ms`);
-}
-
-/** Readiness may come from what an earlier run knew. */
-function whenHeard({ health, onKnowledge }: Pick<Namespace, "health" | "onKnowledge">): Promise<void> {
-  return new Promise((resolve) => {
-    const look = () => {
-      if (health.status !== "serving") return;
-      unsubscribe();
-      resolve();
-    };
-    const unsubscribe = onKnowledge(look);
-    look();
-  });
 }

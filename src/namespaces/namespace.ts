@@ -92,6 +92,11 @@ export interface Namespace extends AsyncDisposable {
   readonly ready: boolean;
   /** Resolves when `ready` becomes true; rejects when `signal` aborts first. */
   whenReady(signal: AbortSignal): Promise<void>;
+  /**
+   * Resolves once the store has told this process the kill set and all defined states, be they older than what an earlier
+   * process knew; rejects when `signal` aborts first.
+   */
+  whenHeard(signal: AbortSignal): Promise<void>;
   /** Flag states in memory, absent ones not counted. */
   readonly cachedFlagCount: number;
   /** Entities in memory, those without overrides counted. */
@@ -190,6 +195,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   const noticeAlarm = new Alarm(clock);
   const behindAlarm = new Alarm(clock);
   const readiness = new Readiness();
+  const heard = { kills: new Readiness(), flags: new Readiness() };
   /** When the store last failed or may have had changes that nobody told, and when it last told the kill set. */
   let doubtedAt = -Infinity;
   let polledAt = -Infinity;
@@ -271,6 +277,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       onKills: (answer, askedAt) => {
         polledAt = clock.now();
         knowledge.applyKills(answer, askedAt);
+        heard.kills.reach();
         // Whoever answered was behind whoever told: a replica, or another upstream.
         if (missing(sought) !== undefined) behindAlarm.ring();
         checkReady();
@@ -340,6 +347,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
 
   function loadDefined(): Promise<boolean> {
     loading = states.loadFlags(definedIds()).then((loaded) => {
+      if (loaded) heard.flags.reach();
       checkReady();
       return loaded;
     });
@@ -413,6 +421,9 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       return readiness.reached;
     },
     whenReady: (signal) => readiness.wait(signal),
+    async whenHeard(signal) {
+      await Promise.all([heard.kills.wait(signal), heard.flags.wait(signal)]);
+    },
     get cachedFlagCount() {
       return states.flagCount;
     },

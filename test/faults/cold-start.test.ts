@@ -137,6 +137,36 @@ describe.concurrent("a cold start", () => {
     await using daemon = await starting;
     expect((await daemon.readiness()).status).toBe(200);
   });
+
+  test("with --require-store a store that has gone back is there nevertheless, and what is newer stays in force", async ({
+    expect,
+  }) => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene(database);
+    const stateDir = await mkdtemp(join(tmpdir(), "pbflagd-state-"));
+    try {
+      const args = [...serveArgs(database.url, scene), "--state-dir", stateDir, "--require-store"];
+      const first = await startDaemon({ args });
+      await scene.operate((store) => store.kill("shop/1"));
+      await expect
+        .poll(answersTo(first, "ann"), SOON)
+        .toMatchObject({ "shop/1": '{"stringValue":"daily"} KILLED' });
+      expect(await first.stop()).toBe(0);
+      // As if its files had been put back: the same epoch, from before the kill.
+      await scene.sql(`
+        SET session_replication_role = replica;
+        UPDATE feature_flags.flags SET state = 'ENABLED' WHERE flag_id = 'shop/1';
+        DELETE FROM feature_flags.changes WHERE revision = (SELECT max(revision) FROM feature_flags.changes)`);
+
+      await using second = await startDaemon({ args });
+      expect((await second.readiness()).status).toBe(200);
+      expect(await answersTo(second, "ann")()).toMatchObject({ "shop/1": '{"stringValue":"daily"} KILLED' });
+      await scene.sql("SELECT feature_flags.new_epoch()");
+      await expect.poll(answersTo(second, "ann"), SOON).toMatchObject(READY.answers);
+    } finally {
+      await rm(stateDir, { recursive: true });
+    }
+  });
 });
 
 /** Everything that a daemon says of itself, and what it answers ann. */
