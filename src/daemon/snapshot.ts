@@ -1,7 +1,7 @@
 import type { Config } from "../config/settings.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { loadSnapshot } from "../kills/snapshot/load-snapshot.ts";
-import { identifyStore, isOfStore, type SnapshotContent } from "../kills/snapshot/snapshot-content.ts";
+import { identifyStore, type SnapshotContent } from "../kills/snapshot/snapshot-content.ts";
 import { openSnapshotWriter, type SnapshotWriter } from "../kills/snapshot/snapshot-writer.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
 import type { Latest } from "../system/latest.ts";
@@ -24,11 +24,14 @@ export async function loadKnowledge({
 }: SnapshotParts): Promise<SnapshotContent | undefined> {
   const { stateDir } = config;
   if (stateDir === undefined) return undefined;
-  const loaded = await loadSnapshot(stateDir, (reason) => {
-    metrics.recordSnapshotFailure();
-    deps.logger.warn("snapshot_unusable", { reason });
+  const loaded = await loadSnapshot(stateDir, {
+    store: storeName(config, flags.value),
+    onProblem(reason) {
+      metrics.recordSnapshotFailure();
+      deps.logger.warn("snapshot_unusable", { reason });
+    },
   });
-  if (loaded === undefined || !isOfStore(loaded, storeName(config, flags.value))) return undefined;
+  if (loaded === undefined) return undefined;
   deps.logger.info("snapshot_loaded", {
     killed: loaded.kills.flagIds.length,
     flags: loaded.flags.length,

@@ -139,7 +139,7 @@ async function whatIsLeft() {
 
 async function load() {
   const problems: string[] = [];
-  const content = await loadSnapshot(folder, (problem) => problems.push(problem));
+  const content = await loadSnapshot(folder, { store: "", onProblem: (problem) => problems.push(problem) });
   return { content, problems };
 }
 

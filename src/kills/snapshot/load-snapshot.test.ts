@@ -5,9 +5,11 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { snapshotOf } from "../../../test/support/snapshots.ts";
+import type { Version } from "../../evaluation/version.ts";
 import { writeKeptFile } from "../../system/kept-file.ts";
 import { encodeSnapshot } from "./encode-snapshot.ts";
 import { loadSnapshot, snapshotPath } from "./load-snapshot.ts";
+import type { SnapshotContent } from "./snapshot-content.ts";
 import { openSnapshotLock } from "./snapshot-lock.ts";
 
 let home: string;
@@ -28,6 +30,12 @@ test("what was written is loaded again", async () => {
   expect(await readdir(folder)).toEqual(["snapshot"]);
 });
 
+test("whether it is of the same store its version will tell, whatever that is called", async () => {
+  const content = ofOtherStore({ epoch: "epoch-1", revision: 3 });
+  await writeKeptFile(path, encodeSnapshot(content));
+  expect(await load()).toEqual({ content, problems: [] });
+});
+
 test("where there is none, or no folder, that is no problem", async () => {
   expect(await load()).toEqual({ content: undefined, problems: [] });
   await mkdir(folder);
@@ -42,6 +50,11 @@ describe("is set aside, and said to be:", () => {
       "a later format",
       () => writeKeptFile(path, [Buffer.from([8, 2])]),
       /it must be of format 1, got 2, as a later pbflagd writes it/,
+    ],
+    [
+      "what was learnt of another store that has no versions",
+      () => writeKeptFile(path, encodeSnapshot(ofOtherStore(undefined))),
+      /it must be of this store and these descriptors, got one of others/,
     ],
     ["another sealed message", () => writeKeptFile(path, [Buffer.from([10, 1, 65])]), /it must be /],
     [
@@ -107,8 +120,13 @@ test("while a daemon that runs keeps its own there, it is not touched", async ()
 
 async function load() {
   const problems: string[] = [];
-  const content = await loadSnapshot(folder, (problem) => problems.push(problem));
+  const content = await loadSnapshot(folder, { store: "", onProblem: (problem) => problems.push(problem) });
   return { content, problems };
+}
+
+function ofOtherStore(version: Version | undefined): SnapshotContent {
+  const content = snapshotOf(3);
+  return { ...content, store: "another", kills: { ...content.kills, version } };
 }
 
 /** A file of so many zeros that takes no room on the disk. */

@@ -302,8 +302,11 @@ async function openScene(): Promise<Scene> {
 async function loadUnlocked(): Promise<SnapshotContent | undefined> {
   const copy = await mkdtemp(join(home, "copy-"));
   await copyFile(join(folder, "snapshot"), join(copy, "snapshot"));
-  return loadSnapshot(copy, (problem) => {
-    throw new Error(problem);
+  return loadSnapshot(copy, {
+    store: "",
+    onProblem(problem) {
+      throw new Error(problem);
+    },
   });
 }
 
