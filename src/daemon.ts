@@ -107,7 +107,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
         ...(pool === undefined
           ? store.dependencies().map((dependency) => withoutTrouble(dependency, troubles))
           : store.dependencies()),
-        ...stateFolder(config),
+        ...stateFolder(config, hears.snapshot),
         stateHealth(namespace, clock),
         ...feedHealth(feed),
         descriptors.dependency,

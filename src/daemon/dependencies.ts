@@ -2,6 +2,7 @@ import { access, constants } from "node:fs/promises";
 import type { Config } from "../config/settings.ts";
 import type { Dependency, JudgedDependency } from "../health/dependency-health.ts";
 import type { ChangeFeed } from "../kills/change-feed.ts";
+import type { SnapshotWriter } from "../kills/snapshot/snapshot-writer.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
 import type { Clock } from "../system/clock.ts";
 import { createFolder } from "../system/create-folder.ts";
@@ -55,8 +56,11 @@ export function feedHealth(feed: Pick<ChangeFeed, "state"> | undefined): readonl
   ];
 }
 
-/** Where something is kept for a restart. */
-export function stateFolder({ stateDir }: Config): readonly Dependency[] {
+/** Where something is kept for a restart. Another daemon's folder is as bad as one that cannot be written to. */
+export function stateFolder(
+  { stateDir }: Pick<Config, "stateDir">,
+  snapshot: Pick<SnapshotWriter, "problem"> | undefined,
+): readonly Dependency[] {
   if (stateDir === undefined) return [];
   return [
     {
@@ -64,6 +68,7 @@ export function stateFolder({ stateDir }: Config): readonly Dependency[] {
       async check() {
         await createFolder(stateDir, 0o700);
         await access(stateDir, constants.W_OK);
+        if (snapshot?.problem !== undefined) throw new Error(snapshot.problem);
         return "writable";
       },
     },

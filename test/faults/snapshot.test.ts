@@ -11,6 +11,7 @@ import { loadSnapshot, snapshotPath } from "../../src/kills/snapshot/load-snapsh
 import { writeKeptFile } from "../../src/system/kept-file.ts";
 import { bundleScript, linkPackages } from "../support/bundle.ts";
 import { eventually } from "../support/eventually.ts";
+import { limitFiles } from "../support/limit-files.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { size } from "../support/size.ts";
 import type { KeeperOrders, KeeperWord } from "../support/snapshot-keeper.ts";
@@ -155,9 +156,8 @@ class Keeper implements AsyncDisposable {
     { fileKilobytesMax }: { readonly fileKilobytesMax?: number } = {},
   ) {
     const node = [process.execPath, script, JSON.stringify(orders)];
-    // Some shells count it in blocks of 512 bytes, some in twice that.
-    const limited = ["/bin/sh", "-c", `ulimit -f ${fileKilobytesMax}; exec "$0" "$@"`, ...node];
-    const [program = "", ...args] = fileKilobytesMax === undefined ? node : limited;
+    const [program = "", ...args] =
+      fileKilobytesMax === undefined ? node : limitFiles(fileKilobytesMax, node);
     this.#child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
     const lines = createInterface(this.#child.stdout);
     lines.on("line", (line) => this.words.push(JSON.parse(line) as KeeperWord));

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { eventually } from "./eventually.ts";
+import { limitFiles } from "./limit-files.ts";
 
 const main = new URL("../../dist/main.js", import.meta.url).pathname;
 
@@ -10,6 +11,10 @@ export interface DaemonOptions {
   readonly args: readonly string[];
   /** Instead of this process's variables, PATH and HOME kept. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Of the largest file that it can write. Unset: any. */
+  readonly fileKilobytesMax?: number;
+  /** Whom it runs as. Unset: as this process. */
+  readonly uid?: number | undefined;
 }
 
 /** One line of the daemon's log. What is no log line has the event "stdout" or "stderr", and its text in `line`. */
@@ -85,11 +90,15 @@ export async function failToStart(
   return { ...exit, log };
 }
 
-function spawnServe({ args, env = {} }: DaemonOptions) {
+function spawnServe({ args, env = {}, fileKilobytesMax, uid }: DaemonOptions) {
   const listen = args.includes("--listen") ? [] : ["--listen", "127.0.0.1:0"];
-  const child = spawn(process.execPath, [main, "serve", "--log-format", "json", ...listen, ...args], {
+  const command = [process.execPath, main, "serve", "--log-format", "json", ...listen, ...args];
+  const [program = "", ...rest] =
+    fileKilobytesMax === undefined ? command : limitFiles(fileKilobytesMax, command);
+  const child = spawn(program, rest, {
     env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", ...env },
     stdio: ["ignore", "pipe", "pipe"],
+    ...(uid === undefined ? {} : { uid }),
   });
   // "close" comes after the last of its output.
   const exited = once(child, "close").then(([code, signal]): Exit => ({ code, signal }));

@@ -123,14 +123,15 @@ test("a second daemon on one folder says so at once and keeps none, until the fi
   const first = await openScene();
   await using second = await openScene();
   await eventually(() => second.problems.length > 0);
-  expect(second.problems).toEqual([
-    `Cannot keep a snapshot in ${folder}: it must be of one daemon only, got another daemon, process ${process.pid}; this one keeps none`,
-  ]);
+  const problem = `Cannot keep a snapshot in ${folder}: it must be of one daemon only, got another daemon, process ${process.pid}; this one keeps none`;
+  expect(second.problems).toEqual([problem]);
+  expect([first.writer.problem, second.writer.problem]).toEqual([undefined, problem]);
   first.know(1);
   second.know(2);
   second.writer.changed();
   await second.clock.advance(1_000);
   await settle();
+  expect(second.writer.problem).toBe(problem);
   await first[Symbol.asyncDispose]();
   expect(await second.load()).toEqual(snapshotOf(1));
 
@@ -139,9 +140,29 @@ test("a second daemon on one folder says so at once and keeps none, until the fi
   await second.written(1);
   expect(await second.load()).toEqual(snapshotOf(2));
   expect(second.problems, "said once").toHaveLength(1);
+  await eventually(() => second.writer.problem === undefined);
 });
 
-test("a folder that cannot be made is a problem, at the start too, and the next change is tried all the same", async () => {
+test("once the first of two daemons has ended the second takes over within ten seconds, without any change", async () => {
+  const first = await openScene();
+  await using second = await openScene();
+  second.know(2);
+  await eventually(() => second.problems.length > 0);
+  first.know(1);
+  await second.clock.advance(60_000);
+  await settle();
+  await first[Symbol.asyncDispose]();
+  // A look at the folder may be under way still.
+  await eventually(async () => {
+    await second.clock.advance(10_000);
+    return second.reads > 0;
+  });
+  await second.written(1);
+  expect(await second.load()).toEqual(snapshotOf(2));
+  expect(second.problems).toHaveLength(1);
+});
+
+test("a folder that cannot be made is a problem, at the start too, and tried again at the next change or a minute later", async () => {
   await writeFile(folder, "a file");
   await using scene = await openScene();
   await eventually(() => scene.problems.length === 1);
@@ -150,14 +171,16 @@ test("a folder that cannot be made is a problem, at the start too, and the next 
   await scene.clock.advance(1_000);
   await eventually(() => scene.problems.length === 2);
   expect(scene.problems[1]).toMatch(/^Cannot keep a snapshot in .*\/state: it must be writable, got /);
-  await scene.clock.advance(100_000);
+  expect(scene.writer.problem).toBe(scene.problems[1]);
+  await scene.clock.advance(59_999);
+  await settle();
   expect(scene.problems, "not tried without a change").toHaveLength(2);
 
   await rm(folder);
-  scene.writer.changed();
-  await scene.clock.advance(1_000);
+  await scene.clock.advance(1);
   await scene.written(1);
   expect(await scene.load()).toEqual(snapshotOf(1));
+  await eventually(() => scene.writer.problem === undefined);
 });
 
 test("a folder that cannot be written to any more leaves the last snapshot as it is", async () => {

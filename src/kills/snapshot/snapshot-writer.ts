@@ -16,13 +16,23 @@ export interface SnapshotWriterOptions {
   readonly debounceMs?: number;
   /** The same where what is known has only become younger, or more of it is remembered. Unset: 1 min. */
   readonly refreshMs?: number;
+  /**
+   * From a look at a folder that another daemon has to the next, so that it is taken over soon after that one has ended.
+   * Unset: 10 s.
+   */
+  readonly takenMs?: number;
   readonly onWritten: (written: { readonly bytes: number; readonly durationMs: number }) => void;
-  /** A snapshot could not be written, for the reason told. It is tried again at the next change. */
+  /**
+   * A snapshot could not be written, for the reason told. It is tried again at the next change, or within `refreshMs`.
+   * That the folder is another daemon's is told once.
+   */
   readonly onProblem: (problem: string) => void;
 }
 
 /** Keeps what is known on disk, to bridge a restart. Disposing of it writes it a last time. */
 export interface SnapshotWriter extends AsyncDisposable {
+  /** Why nothing could be written at the last try, in a sentence. Undefined: it could, or there was nothing to write. */
+  readonly problem: string | undefined;
   /** Something is known that was not: it is written soon, in the background. */
   changed(): void;
   /** The same as before is known, but younger, or of more entities: it is written at leisure. */
@@ -31,35 +41,47 @@ export interface SnapshotWriter extends AsyncDisposable {
 
 const DEBOUNCE_MS = 1_000;
 const REFRESH_MS = 60_000;
+const TAKEN_MS = 10_000;
 /** From one writing to the next, as a multiple of what it took: however much there is, it takes a share of the time. */
 const REST_FACTOR = 20;
 /** A disk that takes longer has failed. */
 const CLOSE_MAX_MS = 2_000;
 
 export function openSnapshotWriter(options: SnapshotWriterOptions): SnapshotWriter {
-  const { folder, clock, debounceMs = DEBOUNCE_MS, refreshMs = REFRESH_MS, onProblem } = options;
+  const {
+    folder,
+    clock,
+    debounceMs = DEBOUNCE_MS,
+    refreshMs = REFRESH_MS,
+    takenMs = TAKEN_MS,
+    onProblem,
+  } = options;
   const stop = new AbortController();
   const alarm = new Alarm(clock);
   const lock = openSnapshotLock(folder);
   let dueAt = Infinity;
   let restsUntil = -Infinity;
-  let isTaken = false;
+  let problem: string | undefined;
 
-  /** Whether this daemon is the one that may write. It says so where it is not, once until it is again. */
+  /** Whether this daemon is the one that may write. */
   async function mayWrite(): Promise<boolean> {
     const hold = await lock.hold();
-    const wasTaken = isTaken;
-    isTaken = hold.kind === "taken";
-    if (hold.kind === "taken" && !wasTaken)
-      onProblem(
-        `Cannot keep a snapshot in ${folder}: it must be of one daemon only, got ${hold.holder}; this one keeps none`,
-      );
-    return !isTaken;
+    if (hold.kind === "taken") isTakenBy(hold.holder);
+    return hold.kind === "held";
   }
 
-  function tell(error: unknown): void {
+  function isTakenBy(holder: string): void {
+    const known = problem;
+    problem = `Cannot keep a snapshot in ${folder}: it must be of one daemon only, got ${holder}; this one keeps none`;
+    if (problem !== known) onProblem(problem);
+    isDueIn(takenMs);
+  }
+
+  function hasFailed(error: unknown): void {
     const got = error instanceof Error ? error.message : String(error);
-    onProblem(`Cannot keep a snapshot in ${folder}: it must be writable, got ${got}`);
+    problem = `Cannot keep a snapshot in ${folder}: it must be writable, got ${got}`;
+    onProblem(problem);
+    isDueIn(refreshMs);
   }
 
   async function write(): Promise<void> {
@@ -67,11 +89,13 @@ export function openSnapshotWriter(options: SnapshotWriterOptions): SnapshotWrit
     try {
       if (!(await mayWrite())) return;
       const content = options.read();
-      if (content === undefined) return;
-      const bytes = await writeKeptFile(snapshotPath(folder), encodeSnapshot(content));
-      options.onWritten({ bytes, durationMs: clock.now() - startedAt });
+      if (content !== undefined) {
+        const bytes = await writeKeptFile(snapshotPath(folder), encodeSnapshot(content));
+        options.onWritten({ bytes, durationMs: clock.now() - startedAt });
+      }
+      problem = undefined;
     } catch (error) {
-      tell(error);
+      hasFailed(error);
     } finally {
       restsUntil = clock.now() + REST_FACTOR * (clock.now() - startedAt);
     }
@@ -79,7 +103,7 @@ export function openSnapshotWriter(options: SnapshotWriterOptions): SnapshotWrit
 
   async function run(): Promise<void> {
     // Whoever starts a second daemon, or gave it a folder of no use, is to know at once.
-    await mayWrite().catch(tell);
+    await mayWrite().catch(hasFailed);
     while (!stop.signal.aborted) {
       const waitMs = Math.max(dueAt, restsUntil) - clock.now();
       if (waitMs > 0) {
@@ -102,6 +126,9 @@ export function openSnapshotWriter(options: SnapshotWriterOptions): SnapshotWrit
 
   const running = run();
   return {
+    get problem() {
+      return problem;
+    },
     changed: () => isDueIn(debounceMs),
     refreshed: () => isDueIn(refreshMs),
     async [Symbol.asyncDispose]() {
