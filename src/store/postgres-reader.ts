@@ -1,5 +1,6 @@
 import { parseVersion, type Version } from "../evaluation/version.ts";
 import type { Clock } from "../system/clock.ts";
+import { DeadlineError } from "../upstream/transport/deadline.ts";
 import { StoreError } from "./flag-store.ts";
 import {
   describeTarget,
@@ -9,7 +10,7 @@ import {
   reasonOf,
   SessionLostError,
 } from "./postgres-connection.ts";
-import { PostgresPool } from "./postgres-pool.ts";
+import { PostgresSessions } from "./postgres-sessions.ts";
 import { DETECT, type Read } from "./postgres-statements.ts";
 
 export interface PostgresReaderOptions {
@@ -47,66 +48,45 @@ const TRIES_MAX = 4;
 export class PostgresReader implements AsyncDisposable {
   readonly #options: PostgresReaderOptions;
   readonly #target: string;
-  readonly #pool: PostgresPool;
-  readonly #calls = new Set<AbortController>();
+  readonly #sessions: PostgresSessions;
   #form: Form | undefined;
   #prepares: boolean;
   #setsTimeout = true;
-  #isClosed = false;
 
   constructor(options: PostgresReaderOptions) {
     this.#options = options;
     this.#target = describeTarget(options.url);
     this.#prepares = options.preparedStatements === "auto";
-    this.#pool = new PostgresPool({ size: options.poolSize, open: (signal) => this.#connect(signal) });
+    this.#sessions = new PostgresSessions({
+      size: options.poolSize,
+      open: (signal) => this.#connect(signal),
+      timeoutMs: options.fetchTimeoutMs,
+      clock: options.clock,
+    });
   }
 
   read<R extends object>(read: Read, values: readonly unknown[]): Promise<Rows<R>> {
-    return this.#withDeadline("Cannot read flags", (signal) =>
+    return this.#call("Cannot read flags", (signal) =>
       this.#insist(() => this.#readOnce<R>(read, values, signal)),
     );
   }
 
   async ping(): Promise<void> {
     const statement = { text: "SELECT 1", values: [], name: undefined };
-    await this.#withDeadline("Cannot reach the database", (signal) =>
-      this.#insist(() => this.#pool.run((connection) => connection.query(statement, signal), signal)),
+    await this.#call("Cannot reach the database", (signal) =>
+      this.#insist(() => this.#sessions.use((connection) => connection.query(statement, signal), signal)),
     );
   }
 
-  /** Ends all sessions: those at work at once, idle ones in good order, if the server takes part in it. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true;
-    for (const call of this.#calls) call.abort(new Error("the store is closed"));
-    const settled = new AbortController();
-    const tooLong = new AbortController();
-    const { clock, fetchTimeoutMs } = this.#options;
-    const waiting = clock.sleep(fetchTimeoutMs, settled.signal).then(
-      () => tooLong.abort(),
-      () => {},
-    );
-    await this.#pool.close(tooLong.signal);
-    settled.abort();
-    await waiting;
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#sessions[Symbol.asyncDispose]();
   }
 
-  async #withDeadline<T>(cannot: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { clock, fetchTimeoutMs } = this.#options;
-    if (this.#isClosed) throw new StoreError(`${cannot}: the store is closed`);
-    const call = new AbortController();
-    const settled = new AbortController();
-    this.#calls.add(call);
-    clock.sleep(fetchTimeoutMs, settled.signal).then(
-      () => call.abort(new Error(`no answer from ${this.#target} within ${fetchTimeoutMs} ms`)),
-      () => {},
-    );
+  async #call<T>(cannot: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     try {
-      return await run(call.signal);
+      return await this.#sessions.call(run);
     } catch (error) {
       throw new StoreError(`${cannot}: ${this.#explain(error)}`, { cause: error });
-    } finally {
-      settled.abort();
-      this.#calls.delete(call);
     }
   }
 
@@ -129,7 +109,7 @@ export class PostgresReader implements AsyncDisposable {
     this.#form ??= await this.#detect(signal);
     const form = this.#form;
     const name = this.#prepares ? `${read.name}_${form}` : undefined;
-    const [first, ...others] = await this.#pool.run(
+    const [first, ...others] = await this.#sessions.use(
       (connection) => connection.query<R & AnyRow>({ text: read[form], values, name }, signal),
       signal,
     );
@@ -145,7 +125,7 @@ export class PostgresReader implements AsyncDisposable {
   }
 
   async #detect(signal: AbortSignal): Promise<Form> {
-    const [found] = await this.#pool.run(
+    const [found] = await this.#sessions.use(
       (connection) =>
         connection.query<{ has_tables: boolean; has_versions: boolean }>(
           { text: DETECT, values: [], name: undefined },
@@ -172,14 +152,14 @@ export class PostgresReader implements AsyncDisposable {
    */
   #learn(error: unknown): boolean {
     if (error instanceof SessionLostError) {
-      this.#pool.dropIdle();
+      this.#sessions.dropIdle();
       return error.wasUsed;
     }
     if (!isAnswer(error)) return false;
     const lesson = lessonOf(error.code, error.message);
     if (lesson === "set nothing") this.#setsTimeout = false;
     if (lesson === "prepare nothing") this.#prepares = false;
-    if (lesson === "prepare anew") this.#pool.dropIdle();
+    if (lesson === "prepare anew") this.#sessions.dropIdle();
     if (lesson === "look again") this.#form = undefined;
     return lesson !== undefined;
   }
@@ -187,6 +167,8 @@ export class PostgresReader implements AsyncDisposable {
   /** For the end of a sentence; never with the password, which pg's own messages do not hold either. */
   #explain(error: unknown): string {
     const reason = reasonOf(error);
+    if (error instanceof DeadlineError)
+      return `no answer from ${this.#target} within ${this.#options.fetchTimeoutMs} ms`;
     return error instanceof SessionLostError || isNetworkError(error)
       ? `${this.#target} is lost: ${reason}`
       : reason;

@@ -114,10 +114,13 @@ describe("a server that goes away and comes back", () => {
     try {
       const call = store.kills(undefined);
       const startedAt = performance.now();
-      await Promise.all([store[Symbol.asyncDispose](), expect(call).rejects.toThrow("the store is closed")]);
+      await Promise.all([
+        store[Symbol.asyncDispose](),
+        expect(call).rejects.toThrow("the daemon is stopping"),
+      ]);
       expect(performance.now() - startedAt).toBeLessThan(MUCH_TOO_LONG_MS);
       await eventually(() => proxy.connectionCount === 0);
-      await expect(store.ping()).rejects.toThrow("the store is closed");
+      await expect(store.ping()).rejects.toThrow("the daemon is stopping");
     } finally {
       await server.thaw();
     }

@@ -7,7 +7,7 @@ import {
   reasonOf,
   SessionLostError,
 } from "./postgres-connection.ts";
-import { PostgresPool } from "./postgres-pool.ts";
+import { PostgresSessions, SessionsClosedError } from "./postgres-sessions.ts";
 
 export interface TransactionsOptions {
   /** `postgres://…`, as pg reads it. */
@@ -48,15 +48,14 @@ const STATEMENT_SHARE = 0.8;
 export class Transactions implements AsyncDisposable {
   readonly #options: TransactionsOptions;
   readonly #target: string;
-  readonly #pool: PostgresPool;
-  readonly #running = new Set<AbortController>();
-  #isClosed = false;
+  readonly #sessions: PostgresSessions;
 
   /** Throws a StoreError for a URL that cannot be one. */
   constructor(options: TransactionsOptions) {
     this.#options = options;
     this.#target = describeTarget(options.url);
-    this.#pool = new PostgresPool({
+    this.#sessions = new PostgresSessions({
+      ...options,
       size: options.poolSize,
       open: (signal) =>
         // Statements are limited in each transaction: not every pooler lets it be done here.
@@ -71,7 +70,7 @@ export class Transactions implements AsyncDisposable {
 
   /** All that `work` reads is of one snapshot. */
   read<T>(work: (query: Query) => Promise<T>): Promise<ReadAt<T>> {
-    return this.#withDeadline((signal) =>
+    return this.#call((signal) =>
       this.#run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", signal, async (query) => ({
         value: await work(query),
         version: await readVersion(query),
@@ -84,39 +83,28 @@ export class Transactions implements AsyncDisposable {
    * has it; undefined if the database was lost right after the commit.
    */
   write(actor: string, work: (query: Query) => Promise<void>): Promise<string | undefined> {
-    return this.#withDeadline(async (signal) => {
+    return this.#call(async (signal) => {
       await this.#run("BEGIN", signal, async (query) => {
         await query("SELECT set_config('pbflags.actor', $1, true)", [actor]);
         await work(query);
       });
       // It is done: not to learn the version must not look like a failure.
-      return this.#pool
-        .run((session) => readVersion(queryOf(session, signal)), signal)
+      return this.#sessions
+        .use((session) => readVersion(queryOf(session, signal)), signal)
         .catch(() => undefined);
     });
   }
 
-  /** Ends all sessions: those at work at once, idle ones in good order, if the server takes part in it. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true;
-    for (const call of this.#running) call.abort(new Error("the daemon is stopping"));
-    const tooLong = new AbortController();
-    const cancel = this.#options.clock.after(CLOSE_TIMEOUT_MS, () => tooLong.abort());
-    await this.#pool.close(tooLong.signal);
-    cancel();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#sessions[Symbol.asyncDispose]();
   }
 
-  async #withDeadline<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { clock, timeoutMs } = this.#options;
-    if (this.#isClosed) throw new DatabaseAwayError("the daemon is stopping; nothing was changed");
-    const call = new AbortController();
-    this.#running.add(call);
-    const cancel = clock.after(timeoutMs, () => call.abort(new Error(`nothing within ${timeoutMs} ms`)));
+  async #call<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     try {
-      return await run(call.signal);
-    } finally {
-      cancel();
-      this.#running.delete(call);
+      return await this.#sessions.call(run);
+    } catch (error) {
+      if (!(error instanceof SessionsClosedError)) throw error;
+      throw new DatabaseAwayError(`${error.message}; nothing was changed`, { cause: error });
     }
   }
 
@@ -126,10 +114,10 @@ export class Transactions implements AsyncDisposable {
       const attempt = (session: PostgresConnection) =>
         this.#attempt({ session, begin, signal, work, progress });
       try {
-        return await this.#pool.run(attempt, signal);
+        return await this.#sessions.use(attempt, signal);
       } catch (error) {
         if (error instanceof SessionLostError) {
-          this.#pool.dropIdle();
+          this.#sessions.dropIdle();
           if (error.wasUsed && !progress.isCommitting && tries < TRIES_MAX) continue;
         } else if (error !== signal.reason) throw explainAnswer(error);
         throw this.#explainLoss(error, progress.isCommitting);
@@ -167,9 +155,6 @@ export class Transactions implements AsyncDisposable {
     );
   }
 }
-
-/** How long a server may take to say goodbye. */
-const CLOSE_TIMEOUT_MS = 1_000;
 
 interface Attempt<T> {
   readonly session: PostgresConnection;
