@@ -100,6 +100,31 @@ test("stopped before it has heard from its store, it ends cleanly", async () => 
   expect(await daemon.stop()).toBe(0);
 });
 
+test("at its start it asks for all flags once, though its feed connects meanwhile", async () => {
+  await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+  proxy.slow(50);
+  const settings = {
+    database: through(proxy, database.url),
+    // It is connected before the first answer comes the long way.
+    "database-listen": database.url,
+    descriptors: scene.descriptors,
+    "cache-fetch-timeout": "10s",
+  };
+  const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
+  await using daemon = await start({ args });
+  await daemon.whenReady();
+  await eventually(() => daemon.log.some(({ event }) => event === "feed_connected"));
+  const calls = async (operation: string) => {
+    const counts = await daemon.metric("pbflags_fetch_duration_seconds_count");
+    return Object.entries(counts).find(([labels]) => labels.includes(`"${operation}"`))?.[1] ?? 0;
+  };
+  // A change of something else, so that whatever the start has begun is over.
+  const polls = await calls("killed_flags");
+  await scene.operate((store) => store.setOverride("shop/1", "somebody", "never"));
+  await eventually(async () => (await calls("killed_flags")) > Math.max(polls, 2));
+  expect(await calls("flag_state")).toBe(1);
+});
+
 test("SIGHUP reads the descriptors again, and survives what it finds", async () => {
   const path = join(folder, "hangup.pb");
   await scene.describe(shop);
