@@ -70,7 +70,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       events: {
         onUsable() {
           const { namespace, feed } = hears;
-          if (namespace !== undefined) takeUpUsable({ namespace, feed, clock });
+          if (namespace !== undefined) takeUpUsable({ namespace, feed });
           hears.descriptors?.usable();
         },
         onDescriptorHash: (hash) => hears.descriptors?.announced(hash),

@@ -49,7 +49,7 @@ export function feedHealth(feed: Pick<ChangeFeed, "state"> | undefined): readonl
       name: "feed",
       judge() {
         const { state } = feed;
-        if (state.kind === "broken") throw new Error(`changes are found by polling: ${state.reason}`);
+        if ("reason" in state) throw new Error(`changes are found by polling: ${state.reason}`);
         return state.kind === "connected" ? "changes are told at once" : "connecting";
       },
     },

@@ -3,7 +3,6 @@ import type { ChangeFeed, ChangeFeedOptions } from "../kills/change-feed.ts";
 import { openPostgresFeed } from "../kills/postgres-feed.ts";
 import { openUpstreamFeed } from "../kills/upstream-feed.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
-import type { Clock } from "../system/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamPool } from "../upstream/pool/upstream-pool.ts";
 import type { DaemonDeps } from "./deps.ts";
@@ -26,7 +25,7 @@ export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFe
         logger.info("feed_connected");
         namespace.storeReturned();
       }
-      if (state.kind !== "broken") return;
+      if (!("reason" in state)) return;
       logger.warn("feed_broken", { msg: "changes are found by polling", reason: state.reason });
       namespace.changesMissed();
     },
@@ -39,20 +38,16 @@ export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFe
   return openUpstreamFeed({ ...options, pool });
 }
 
-const SOON_MS = 5_000;
-
 export interface UsableParts {
   readonly namespace: Pick<Namespace, "ready" | "storeReturned">;
   /** Undefined: none, or not yet. */
   readonly feed: Pick<ChangeFeed, "state"> | undefined;
-  readonly clock: Pick<Clock, "now">;
 }
 
 /**
- * An upstream of the pool can be used again. A feed that will try again soon by itself tells then what was missed:
- * nobody else has to look before, unless nothing is ready yet.
+ * An upstream of the pool can be used again. A feed that finds its way back tells then what was missed: nobody else has
+ * to look before, unless nothing is ready yet.
  */
-export function takeUpUsable({ namespace, feed, clock }: UsableParts): void {
-  const isComingBack = feed?.state.kind === "broken" && feed.state.retryAt - clock.now() <= SOON_MS;
-  if (!namespace.ready || !isComingBack) namespace.storeReturned();
+export function takeUpUsable({ namespace, feed }: UsableParts): void {
+  if (!namespace.ready || feed?.state.kind !== "broken") namespace.storeReturned();
 }

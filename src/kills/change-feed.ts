@@ -5,7 +5,10 @@ import type { Clock } from "../system/clock.ts";
 export type FeedState =
   | { readonly kind: "connecting" }
   | { readonly kind: "connected"; readonly since: number }
-  | { readonly kind: "broken"; readonly reason: string; readonly retryAt: number };
+  /** It finds its way back within seconds, as soon as there is one, and tells then what was missed. */
+  | { readonly kind: "broken"; readonly reason: string; readonly retryAt: number }
+  /** What it would follow tells nothing: it is looked at again now and then. */
+  | { readonly kind: "lacking"; readonly reason: string; readonly retryAt: number };
 
 /** Something changed, or may have. It says to look now, not what to believe. */
 export interface ChangeNotice {

@@ -9,11 +9,17 @@ export interface Progress {
   readonly settled: () => void;
 }
 
+/** As what a feed stands after a failure, and how long until it tries again. */
+export interface Retry {
+  readonly kind: "broken" | "lacking";
+  readonly delayMs: number;
+}
+
 export interface KeepFollowingOptions extends Omit<ChangeFeedOptions, "onNotice"> {
   /** Follows until it fails or `signal` aborts, and rejects with the reason. */
   readonly follow: (progress: Progress, signal: AbortSignal) => Promise<never>;
-  /** The wait after a failure; `inVain` counts from 0, `chance` is 0 to 1. Unset: `reconnectDelayMs`. */
-  readonly delayMs?: (inVain: number, chance: number, error: unknown) => number;
+  /** What comes after a failure; `chance` is 0 to 1. Unset: it is broken, for `reconnectDelayMs`. */
+  readonly afterFailure?: (error: unknown, chance: number) => Retry;
 }
 
 const DELAY_FIRST_MS = 200;
@@ -21,7 +27,7 @@ const DELAY_MAX_MS = 5_000;
 
 /** A feed that follows, and after each failure tries again, at first soon and at the latest after five seconds. */
 export function keepFollowing(options: KeepFollowingOptions): ChangeFeed {
-  const { clock, random, follow, delayMs: delayAfter = reconnectDelayMs, onStateChange } = options;
+  const { clock, random, follow, afterFailure, onStateChange } = options;
   const stop = new AbortController();
   let state: FeedState = { kind: "connecting" };
 
@@ -44,9 +50,13 @@ export function keepFollowing(options: KeepFollowingOptions): ChangeFeed {
     while (!stop.signal.aborted) {
       const error: unknown = await follow(progress, stop.signal).catch((cause: unknown) => cause);
       if (stop.signal.aborted) return;
-      const delayMs = delayAfter(inVain, random(), error);
+      const chance = random();
+      const { kind, delayMs } = afterFailure?.(error, chance) ?? {
+        kind: "broken",
+        delayMs: reconnectDelayMs(inVain, chance),
+      };
       inVain += 1;
-      enter({ kind: "broken", reason: reasonOf(error), retryAt: clock.now() + delayMs });
+      enter({ kind, reason: reasonOf(error), retryAt: clock.now() + delayMs });
       await clock.sleep(delayMs, stop.signal).catch(() => {});
     }
   }
@@ -69,5 +79,5 @@ export function reconnectDelayMs(inVain: number, chance: number): number {
 }
 
 function isSameTrouble(a: FeedState, b: FeedState): boolean {
-  return a.kind === "broken" && b.kind === "broken" && a.reason === b.reason;
+  return a.kind === b.kind && "reason" in a && "reason" in b && a.reason === b.reason;
 }

@@ -40,7 +40,7 @@ function follow({ pool, clock, random }: Pick<UpstreamFeedOptions, "pool" | "clo
     clock,
     random,
     onNotice: ({ version }) => heard.push(`notice ${version === undefined ? "" : formatVersion(version)}`),
-    onStateChange: (state) => heard.push(state.kind === "broken" ? `broken: ${state.reason}` : state.kind),
+    onStateChange: (state) => heard.push("reason" in state ? `${state.kind}: ${state.reason}` : state.kind),
   });
   feeds.push(feed);
   return { feed, heard };
@@ -244,7 +244,7 @@ test("a plain evaluator is not asked, and the feed says why and looks again ever
   const { scene, heard, feed } = await setUp([{ name: "a" }], {}, ({ at }) => {
     at("a").kind = "pbflags";
   });
-  expect(heard).toEqual(["broken: Cannot follow any upstream: a plain pbflags evaluator tells nothing"]);
+  expect(heard).toEqual(["lacking: Cannot follow any upstream: a plain pbflags evaluator tells nothing"]);
   expect(feed.state).toMatchObject({ retryAt: scene.clock.now() + 30_000 });
   await pass(scene, 90_000);
   expect(scene.at("a").streamsEver).toBe(0);
@@ -255,7 +255,7 @@ test("a pbflagd without Watch is asked again every 30 s, and is followed once it
   const { scene, heard } = await setUp([{ name: "a" }], {}, ({ at }) => {
     at("a").hasStreams = false;
   });
-  expect(heard).toEqual(["broken: http://a:9201 answered unimplemented"]);
+  expect(heard).toEqual(["lacking: http://a:9201 answered unimplemented"]);
   await pass(scene, 29_999);
   expect(scene.at("a").streamsEver).toBe(1);
   scene.at("a").hasStreams = true;

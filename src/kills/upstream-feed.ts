@@ -33,8 +33,10 @@ export function openUpstreamFeed(options: UpstreamFeedOptions): ChangeFeed {
   return keepFollowing({
     ...options,
     follow: (progress, signal) => follower.follow(progress, signal),
-    delayMs: (_, chance, error) =>
-      isLacking(error) ? LACKING_MS * (1 + LACKING_JITTER * (2 * chance - 1)) : returnDelayMs(chance),
+    afterFailure: (error, chance) =>
+      isLacking(error)
+        ? { kind: "lacking", delayMs: LACKING_MS * (1 + LACKING_JITTER * (2 * chance - 1)) }
+        : { kind: "broken", delayMs: returnDelayMs(chance) },
   });
 }
 

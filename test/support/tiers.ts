@@ -166,7 +166,7 @@ export class Tier implements AsyncDisposable {
         : openPool(source, {
             clock,
             random,
-            onUsable: () => takeUpUsable({ namespace: this.namespace, feed: this.#feed, clock }),
+            onUsable: () => takeUpUsable({ namespace: this.namespace, feed: this.#feed }),
           });
     this.pool = pool;
     const store =

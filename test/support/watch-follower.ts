@@ -44,7 +44,7 @@ export function openWatchFollower({ url, table, onWork }: WatchFollowerOptions):
       ...silentPoolEvents,
       onUsable() {
         const { namespace, feed } = parts;
-        if (namespace !== undefined) takeUpUsable({ namespace, feed, clock });
+        if (namespace !== undefined) takeUpUsable({ namespace, feed });
       },
     },
   });
