@@ -23,7 +23,7 @@ export interface ChangeNotice {
 
 /** Who is told. None of these may throw. */
 export interface ChangeFeedOptions {
-  /** Comes with every connection too, unless it is known that nothing was missed before. */
+  /** Comes with every connection too, and may say again what it has said: whether that is news, the receiver knows. */
   readonly onNotice: (notice: ChangeNotice) => void;
   /** Told when the kind of state or the reason changes, and not of every try that fails for the same reason. */
   readonly onStateChange: (state: FeedState) => void;

@@ -1,4 +1,4 @@
-import { isSameVersion, type Version } from "../evaluation/version.ts";
+import type { Version } from "../evaluation/version.ts";
 import { toWireVersion } from "../evaluation/wire-version.ts";
 import { type WatchResponse, WatchService } from "../gen/pbflagd/v1/watch_pb.ts";
 import type { Following, UpstreamPool } from "../upstream/pool/upstream-pool.ts";
@@ -51,7 +51,7 @@ class Follower {
   readonly #options: UpstreamFeedOptions;
   /** Those that have no Watch, and until when that is taken for granted. */
   readonly #lacking = new Map<string, { readonly until: number; readonly error: UpstreamError }>();
-  /** What was last told, on any stream. */
+  /** What was last told, on any stream: an upstream need not say again what changed before. */
   #told: Version | undefined;
   /** Whose stream broke last: another one, if there is one, is the better choice. */
   #left: string | undefined;
@@ -108,20 +108,17 @@ class Follower {
       if (count === 0) {
         limitMs = 2 * heartbeatMs(message);
         progress.connected();
-        this.#hear(message, this.#told);
-      } else {
-        progress.settled();
-        this.#hear(message, undefined);
-      }
+      } else progress.settled();
+      this.#hear(message);
     }
   }
 
-  #hear(message: WatchResponse, known: Version | undefined): void {
-    if (message.event.case === "heartbeat") return;
-    const version = toldVersion(message.version);
-    this.#told = version;
-    const isKnown = version !== undefined && known !== undefined && isSameVersion(version, known);
-    if (message.event.case === "resync" || !isKnown) this.#options.onNotice({ version });
+  /** Tells of the version with every message: whether that has been seen already, the receiver knows. */
+  #hear({ event, version }: WatchResponse): void {
+    const told = toldVersion(version);
+    if (event.case === "heartbeat" && told === undefined) return;
+    this.#told = told;
+    this.#options.onNotice({ version: told });
   }
 
   /** The next message. Breaks the stream off if it does not come in time. */

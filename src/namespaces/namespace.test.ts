@@ -3,6 +3,7 @@ import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { MemoryStore } from "../../test/support/memory-store.ts";
 import { silentEvents } from "../../test/support/silent-events.ts";
+import type { Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { Latest } from "../system/latest.ts";
 import { type Namespace, type NamespaceOptions, openNamespace } from "./namespace.ts";
@@ -99,6 +100,108 @@ test("what a notice says there is is asked for until it is seen, but not for lon
   expect(sought - seen).toBeLessThan(25);
   await clock.advance(5_000);
   expect(polls()).toBe(sought);
+});
+
+test("a heartbeat that names what has not been seen has it looked for once more, however often it comes", async () => {
+  await using opened = await openTest({});
+  const { store, namespace, clock } = opened;
+  const version = { ...namespace.killSet.value?.stamp.version, revision: 1 } as Version;
+  const beat = async () => {
+    const before = store.countCalls("kills");
+    namespace.changeNoticed({ version });
+    await settle();
+    await clock.advance(2_000);
+    return store.countCalls("kills") - before;
+  };
+  expect(await beat()).toBeGreaterThan(10);
+  for (let i = 0; i < 3; i++) expect(await beat()).toBeLessThanOrEqual(2);
+  store.set(stateOf("digest/1", { mode: "killed" }));
+  expect(await beat()).toBeLessThanOrEqual(2);
+  expect(namespace.evaluate("digest/1", "")).toMatchObject({ source: "killed" });
+  expect(await beat()).toBe(0);
+});
+
+test("a version that somebody made up keeps nobody from looking for one that there is", async () => {
+  await using opened = await openTest({});
+  const { store, namespace, clock } = opened;
+  const { epoch = "" } = namespace.killSet.value?.stamp.version ?? {};
+  namespace.changeNoticed({ version: { epoch, revision: Number.MAX_SAFE_INTEGER } });
+  // While it is looked for, and once that was given up.
+  for (const afterMs of [1_900, 3_000]) {
+    await clock.advance(afterMs);
+    namespace.changeNoticed({ version: { epoch, revision: store.head + 1 } });
+    await clock.advance(1_000);
+    namespace.changeNoticed({ version: { epoch: "another", revision: store.head + 1 } });
+    await clock.advance(500);
+    const isKilled = store.head % 2 === 0;
+    store.set(stateOf("digest/1", { mode: isKilled ? "killed" : "enabled" }));
+    await clock.advance(110);
+    expect(namespace.killSet.value?.flagIds.has("digest/1"), `${afterMs}`).toBe(isKilled);
+  }
+  const before = store.countCalls("kills");
+  await clock.advance(5_000);
+  expect(store.countCalls("kills"), "what was given up stays so").toBe(before);
+});
+
+test("a storm of what is not to be seen yet is looked at no more often than any other", async () => {
+  await using opened = await openTest({});
+  const { store, namespace, clock } = opened;
+  const { epoch = "" } = namespace.killSet.value?.stamp.version ?? {};
+  namespace.changeNoticed({ version: undefined });
+  await settle();
+  const before = store.countCalls("kills");
+  for (let i = 1; i <= 100; i++) {
+    namespace.changeNoticed({ version: { epoch, revision: i } });
+    await clock.advance(10);
+  }
+  expect(store.countCalls("kills") - before).toBe(4);
+});
+
+test("what was missed is asked for unless what is held was read after that", async () => {
+  await using opened = await openTest({ returnSpreadMs: 1_000 });
+  const { store, namespace, clock } = opened;
+  const pollsAfter = async (happens: () => Promise<void>) => {
+    await clock.advance(100);
+    namespace.changeNoticed({ version: undefined });
+    await happens();
+    const before = store.countCalls("kills");
+    await clock.advance(5_000);
+    return store.countCalls("kills") - before;
+  };
+  const missed = async () => {
+    namespace.changesMissed();
+    await clock.advance(10);
+  };
+
+  const setsOutBefore = pollsAfter(async () => {
+    let deliver = () => {};
+    store.gate = new Promise((resolve) => {
+      deliver = resolve;
+    });
+    await settle();
+    await missed();
+    store.gate = undefined;
+    deliver();
+    await settle();
+  });
+  expect(await setsOutBefore, "the poll set out before").toBe(1);
+
+  const setsOutAfter = pollsAfter(async () => {
+    await settle();
+    await missed();
+    namespace.changeNoticed({ version: undefined });
+    await clock.advance(400);
+  });
+  expect(await setsOutAfter, "the poll set out after").toBe(0);
+
+  opened.ageMs = 1_000;
+  const wasReadBefore = pollsAfter(async () => {
+    await settle();
+    await missed();
+    namespace.changeNoticed({ version: undefined });
+    await clock.advance(400);
+  });
+  expect(await wasReadBefore, "what it brought was read before").toBe(1);
 });
 
 test("the poll heals values, overrides and rows that vanished, not only kills", async () => {
@@ -313,6 +416,7 @@ interface TestOptions {
   readonly flags?: Latest<FlagTable>;
   readonly flagTtlMs?: number;
   readonly overrideTtlMs?: number;
+  readonly returnSpreadMs?: number;
   readonly onInvalid?: (reason: string) => void;
   readonly onEpoch?: (epoch: string) => void;
 }
@@ -321,10 +425,11 @@ async function openTest(options: TestOptions) {
   const clock = new FakeClock();
   const store = options.store ?? new MemoryStore();
   let current = store;
+  const opened = { ageMs: 0 };
   const switchable: NamespaceOptions["store"] = {
     flagStates: (flagIds) => current.flagStates(flagIds),
     overrides: (entityIds) => current.overrides(entityIds),
-    kills: (since) => current.kills(since),
+    kills: async (since) => ({ ...(await current.kills(since)), ageMs: opened.ageMs }),
     [Symbol.asyncDispose]: () => current[Symbol.asyncDispose](),
   };
   const namespace: Namespace = openNamespace({
@@ -337,6 +442,7 @@ async function openTest(options: TestOptions) {
     overrideTtlMs: options.overrideTtlMs ?? FLAG_TTL,
     negativeTtlMs: 5_000,
     overrideEntriesMax: 10_000,
+    returnSpreadMs: options.returnSpreadMs ?? 0,
     jitter: 0.2,
     events: {
       ...silentEvents,
@@ -346,7 +452,7 @@ async function openTest(options: TestOptions) {
     traceStoreCall: (_, run) => run(),
   });
   await settle();
-  return {
+  return Object.assign(opened, {
     namespace,
     store,
     clock,
@@ -354,5 +460,5 @@ async function openTest(options: TestOptions) {
       current = next;
     },
     [Symbol.asyncDispose]: () => namespace[Symbol.asyncDispose](),
-  };
+  });
 }

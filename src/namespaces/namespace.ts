@@ -5,7 +5,7 @@ import { canExist, canHaveOverrides, Evaluator, type MaybeLater } from "../evalu
 import type { KillSet } from "../evaluation/kill-set.ts";
 import type { Evaluation, Source } from "../evaluation/precedence.ts";
 import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
-import { isAtLeast, type Version } from "../evaluation/version.ts";
+import { isAtLeast, isSameVersion, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { HealthTracker } from "../health/health-tracker.ts";
 import type { ChangeNotice } from "../kills/change-feed.ts";
@@ -196,13 +196,15 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   const behindAlarm = new Alarm(clock);
   const readiness = new Readiness();
   const heard = { kills: new Readiness(), flags: new Readiness() };
-  /** When the store last failed or may have had changes that nobody told, and when it last told the kill set. */
+  /** When the store last failed or may have had changes that nobody told, and as of when it last told the kill set. */
   let doubtedAt = -Infinity;
   let polledAt = -Infinity;
   /** The newest that a notice said there is. */
   let told: Told | undefined;
   /** The same, as it was when the last poll set out. */
   let sought: Told | undefined;
+  /** A poll is to come for the sake of notices, at the end of their rest. */
+  let isLookDue = false;
   /** From then on a kill need not wait for the rest between notices. */
   let urgentFrom = -Infinity;
   /** The last load of all defined flags: whether the store told them. */
@@ -275,7 +277,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       },
       onPollEnds: () => catchUp.pollEnds(),
       onKills: (answer, askedAt) => {
-        polledAt = clock.now();
+        polledAt = askedAt - answer.ageMs;
         knowledge.applyKills(answer, askedAt);
         heard.kills.reach();
         // Whoever answered was behind whoever told: a replica, or another upstream.
@@ -311,14 +313,17 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     attend(
       {
         alarm: noticeAlarm,
-        act: () => killAlarm.ring(),
+        act() {
+          isLookDue = false;
+          killAlarm.ring();
+        },
         restMs: options.noticeRestMs ?? NOTICE_REST_MS,
         clock,
       },
       stop.signal,
     ),
     attend(
-      { alarm: behindAlarm, act: () => killAlarm.ring(), restMs: 0, delayMs: () => BEHIND_PAUSE_MS, clock },
+      { alarm: behindAlarm, act: lookAgain, restMs: 0, delayMs: () => BEHIND_PAUSE_MS, clock },
       stop.signal,
     ),
     attend({ ...resting, alarm: doubtAlarm, act: () => killAlarm.ring() }, stop.signal),
@@ -365,6 +370,11 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     if (notice === undefined || notice.until <= clock.now()) return undefined;
     const isSeen = notice.version.epoch !== known?.epoch || isAtLeast(known, notice.version);
     return isSeen ? undefined : notice.version;
+  }
+
+  /** In a storm of notices, each of something that is not to be seen yet, their rest is kept. */
+  function lookAgain(): void {
+    if (!isLookDue && missing(told) !== undefined) killAlarm.ring();
   }
 
   function checkReady(): void {
@@ -455,9 +465,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     changeNoticed({ version, isUrgent = false }) {
       if (isAtLeast(killSet.value?.stamp.version, version)) return;
       const now = clock.now();
-      if (version !== undefined && !isAtLeast(told?.version, version))
-        told = { version, until: now + BEHIND_MAX_MS };
+      if (version !== undefined && version.epoch === killSet.value?.stamp.version?.epoch)
+        told = lookFor(version, told, now);
       if (!isUrgent || now < urgentFrom) {
+        isLookDue = true;
         noticeAlarm.ring();
         return;
       }
@@ -479,5 +490,19 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       await store[Symbol.asyncDispose]();
       await Promise.all([polling, refreshing, ...attending]);
     },
+  };
+}
+
+/**
+ * What is looked for once a version is told of. If that was told before it is asked for once more: an upstream names it
+ * with each heartbeat. What is told of later and is older may be true, where the newer one is somebody's invention.
+ */
+function lookFor(version: Version, told: Told | undefined, now: number): Told {
+  const isAgain = told !== undefined && isSameVersion(told.version, version);
+  const until = now + (isAgain ? BEHIND_PAUSE_MS : BEHIND_MAX_MS);
+  if (told === undefined || told.until <= now) return { version, until };
+  return {
+    version: isAtLeast(told.version, version) ? told.version : version,
+    until: Math.max(told.until, until),
   };
 }
