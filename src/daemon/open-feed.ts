@@ -12,7 +12,7 @@ export interface FeedParts {
   readonly deps: Pick<DaemonDeps, "clock" | "random"> & { readonly logger: Pick<Logger, "info" | "warn"> };
   readonly namespace: Pick<Namespace, "changeNoticed" | "changesMissed" | "storeReturned">;
   /** Undefined in root mode. */
-  readonly pool: Pick<UpstreamPool, "follow"> | undefined;
+  readonly pool: Pick<UpstreamPool, "follow" | "canFollow"> | undefined;
 }
 
 /** What tells this daemon of changes at once: the database, or an upstream. The poll goes on beside it. */

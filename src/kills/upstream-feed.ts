@@ -6,12 +6,14 @@ import { toldVersion } from "../upstream/told-version.ts";
 import { linkSignals } from "../upstream/transport/linked-signal.ts";
 import { UpstreamError } from "../upstream/upstream-error.ts";
 import type { ChangeFeed, ChangeFeedOptions } from "./change-feed.ts";
-import { keepFollowing, type Progress } from "./keep-following.ts";
+import { keepFollowing, type Progress, type Retry } from "./keep-following.ts";
 
 export interface UpstreamFeedOptions extends ChangeFeedOptions {
-  readonly pool: Pick<UpstreamPool, "follow">;
+  readonly pool: Pick<UpstreamPool, "follow" | "canFollow">;
 }
 
+/** From the loss of a stream to the next where another upstream is there: nobody is deaf for longer. */
+const ELSEWHERE_MAX_MS = 200;
 /** Whoever lost a stream is one of many who lost theirs at the same moment: they come back one by one. */
 const DELAY_MIN_MS = 100;
 const DELAY_MAX_MS = 5_000;
@@ -33,14 +35,11 @@ export function openUpstreamFeed(options: UpstreamFeedOptions): ChangeFeed {
   return keepFollowing({
     ...options,
     follow: (progress, signal) => follower.follow(progress, signal),
-    afterFailure: (error, chance) =>
-      isLacking(error)
-        ? { kind: "lacking", delayMs: LACKING_MS * (1 + LACKING_JITTER * (2 * chance - 1)) }
-        : { kind: "broken", delayMs: returnDelayMs(chance) },
+    afterFailure: (error, chance) => follower.afterFailure(error, chance),
   });
 }
 
-/** In milliseconds; `chance` is 0 to 1. */
+/** Where nobody else is there, in milliseconds; `chance` is 0 to 1. */
 export function returnDelayMs(chance: number): number {
   return DELAY_MIN_MS + chance * (DELAY_MAX_MS - DELAY_MIN_MS);
 }
@@ -53,8 +52,8 @@ class Follower {
   readonly #lacking = new Map<string, { readonly until: number; readonly error: UpstreamError }>();
   /** What was last told, on any stream: an upstream need not say again what changed before. */
   #told: Version | undefined;
-  /** Whose stream broke last: another one, if there is one, is the better choice. */
-  #left: string | undefined;
+  /** Whose streams broke since one has held, or the last of them alone: any other is the better choice. */
+  #left = new Set<string>();
 
   constructor(options: UpstreamFeedOptions) {
     this.#options = options;
@@ -65,21 +64,31 @@ class Follower {
       const silence = new AbortController();
       using linked = linkSignals(signal, silence.signal);
       const stream = this.#choose(linked.signal);
-      this.#left = stream.upstream;
       try {
         await this.#read(stream, progress, silence);
       } catch (error) {
+        this.#left.add(stream.upstream);
         if (!isLacking(error)) throw error;
         this.#lacking.set(stream.upstream, { until: this.#options.clock.now() + LACKING_MS / 2, error });
       }
     }
   }
 
+  /** Each is tried once without delay. Where all have been, they may be coming back, and so may all who follow them. */
+  afterFailure(error: unknown, chance: number): Retry {
+    if (isLacking(error))
+      return { kind: "lacking", delayMs: LACKING_MS * (1 + LACKING_JITTER * (2 * chance - 1)) };
+    const isElsewhere = this.#options.pool.canFollow(new Set([...this.#lacking.keys(), ...this.#left]));
+    if (isElsewhere) return { kind: "broken", delayMs: chance * ELSEWHERE_MAX_MS };
+    this.#left = new Set([...this.#left].slice(-1));
+    return { kind: "broken", delayMs: returnDelayMs(chance) };
+  }
+
   #choose(signal: AbortSignal): Stream {
     const now = this.#options.clock.now();
     for (const [name, { until }] of this.#lacking) if (until <= now) this.#lacking.delete(name);
     const lacking = [...this.#lacking.keys()];
-    const elsewhere = this.#open(this.#left === undefined ? lacking : [...lacking, this.#left], signal);
+    const elsewhere = this.#open([...lacking, ...this.#left], signal);
     const chosen = elsewhere.kind === "following" ? elsewhere : this.#open(lacking, signal);
     if (chosen.kind === "following") return chosen;
     const [lack] = this.#lacking.values();
@@ -108,7 +117,10 @@ class Follower {
       if (count === 0) {
         limitMs = 2 * heartbeatMs(message);
         progress.connected();
-      } else progress.settled();
+      } else {
+        progress.settled();
+        this.#left.clear();
+      }
       this.#hear(message);
     }
   }

@@ -28,6 +28,10 @@ export class PoolStreams {
     return { kind: "following", upstream: member.name, messages: this.#messages(member, call) };
   }
 
+  canFollow(except: ReadonlySet<string>): boolean {
+    return this.#rotation.canFollow(except);
+  }
+
   /** Something has changed in the rotation. */
   review(): void {
     if (this.#open.size === 0) return;

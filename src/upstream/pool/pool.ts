@@ -91,6 +91,10 @@ class Pool implements UpstreamPool {
     return this.#streams.follow(call);
   }
 
+  canFollow(except: ReadonlySet<string>): boolean {
+    return this.#streams.canFollow(except);
+  }
+
   reset(name: string): boolean {
     const member = this.#find(name);
     member?.forgetFailures();

@@ -25,6 +25,8 @@ export interface RotationOptions {
 const WORDS_MAX = 200;
 const NAMED_MAX = 10;
 
+const NOBODY: ReadonlySet<string> = new Set();
+
 /** Who is in the pool, what is held of each, and whose turn it is. */
 export class Rotation {
   readonly #options: RotationOptions;
@@ -91,17 +93,17 @@ export class Rotation {
    * for `priority` the highest. A plain evaluator tells nothing by itself; who has not said what it is comes last.
    */
   get bestToFollow(): readonly Member[] {
-    const usable = this.#members.filter((member) => this.#isUsable(member) && member.kind !== "pbflags");
-    const known = usable.filter(({ kind }) => kind === "pbflagd");
-    const best = bestTier(known.length > 0 ? known : usable);
-    if (this.#strategy !== "priority") return best;
-    const highest = Math.max(...best.map(({ priority }) => priority));
-    return best.filter(({ priority }) => priority === highest);
+    return this.#toFollow(NOBODY);
   }
 
-  /** One of those. Undefined: there is none. */
+  /** Whether there is one beside these. */
+  canFollow(except: ReadonlySet<string>): boolean {
+    return this.#toFollow(except).length > 0;
+  }
+
+  /** One that is none of these. Undefined: there is none. */
   chooseToFollow(except: ReadonlySet<string>): Member | undefined {
-    const candidates = this.bestToFollow.filter(({ name }) => !except.has(name));
+    const candidates = this.#toFollow(except);
     if (candidates.length === 0) return undefined;
     this.#turn += 1;
     const occasion = { turn: this.#turn, chance: this.#options.random(), key: undefined };
@@ -235,6 +237,16 @@ export class Rotation {
       priority: settings.priority,
       weight: settings.weight,
     };
+  }
+
+  /** The best without these; where the highest priority is among them, the next. */
+  #toFollow(except: ReadonlySet<string>): readonly Member[] {
+    const usable = this.#members.filter((member) => this.#isUsable(member) && member.kind !== "pbflags");
+    const known = usable.filter(({ kind }) => kind === "pbflagd");
+    const best = bestTier(known.length > 0 ? known : usable).filter(({ name }) => !except.has(name));
+    if (this.#strategy !== "priority") return best;
+    const highest = Math.max(...best.map(({ priority }) => priority));
+    return best.filter(({ priority }) => priority === highest);
   }
 
   /** Of those that are in the rotation. */

@@ -141,6 +141,8 @@ export interface UpstreamPool extends AsyncDisposable {
   call<T>(call: PoolCall<T>): Promise<T>;
   /** Opens a stream at one of its upstreams: pbflagd, in the rotation, and of those the best. */
   follow<I extends DescMessage, O extends DescMessage>(call: FollowCall<I, O>): Following<MessageShape<O>>;
+  /** Whether there is an upstream to follow now beside these, by name. */
+  canFollow(except: ReadonlySet<string>): boolean;
   /** As the settings in force have it. */
   readonly strategy: Strategy;
   /** What all of its upstreams are. Undefined: not found out yet. */
