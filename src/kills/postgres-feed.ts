@@ -4,12 +4,12 @@ import {
   type PostgresConnection,
   reasonOf,
 } from "../store/postgres-connection.ts";
-import { KILL_CHANNEL, LISTEN, NOTICE_CHANNEL, READ_LISTENING } from "../store/postgres-statements.ts";
+import { LISTEN, READ_LISTENING } from "../store/postgres-statements.ts";
 import { Alarm } from "../system/alarm.ts";
 import { withDeadline } from "../upstream/transport/deadline.ts";
 import type { ChangeFeed, ChangeFeedOptions } from "./change-feed.ts";
 import { keepFollowing, type Progress } from "./keep-following.ts";
-import { parseNotice } from "./parse-notice.ts";
+import { NoticeInbox } from "./notice-inbox.ts";
 
 export interface PostgresFeedOptions extends ChangeFeedOptions {
   /** Of the database itself: behind a pooler that shares sessions out, nobody can listen. */
@@ -77,19 +77,13 @@ function openListener(
   { url, onNotice }: PostgresFeedOptions,
   signal: AbortSignal,
 ): Promise<PostgresConnection> {
-  /** Of the notice that comes next. */
-  let isUrgent = false;
+  const inbox = new NoticeInbox(onNotice);
   return openPostgresConnection(
     {
       url,
       applicationName: "pbflagd listen",
       statementTimeoutMs: undefined,
-      onNotification({ channel, payload }) {
-        if (channel === KILL_CHANNEL) isUrgent = true;
-        if (channel !== NOTICE_CHANNEL) return;
-        onNotice({ ...parseNotice(payload), isUrgent });
-        isUrgent = false;
-      },
+      onNotification: (notification) => inbox.hear(notification),
     },
     signal,
   );
