@@ -28,7 +28,7 @@ export interface CachedStatesOptions {
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
   readonly onFlagRows: (rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp) => void;
-  readonly onOverrideRows: (rows: Iterable<Override>, stamp: Stamp) => void;
+  readonly onOverrideRows: (entityIds: readonly string[], rows: Iterable<Override>, stamp: Stamp) => void;
   readonly onLookUp: (tier: CacheTier, hit: boolean) => void;
   /** The store told something. News: what was missing until now, or was known to have changed. */
   readonly onLearnt?: (isNews: boolean) => void;
@@ -79,6 +79,7 @@ export class CachedStates implements States {
       fetch: (entityIds, atLeast) => store.overrides(entityIds, atLeast),
       onAnswer: (entityIds, { value }, stamp) =>
         options.onOverrideRows(
+          entityIds,
           entityIds.flatMap((entityId) => [...(value.get(entityId)?.values() ?? [])]),
           stamp,
         ),
@@ -137,6 +138,12 @@ export class CachedStates implements States {
   /** Whether something is known about each of these flags, be it that the store holds no row. */
   knowsFlags(flagIds: readonly string[]): boolean {
     return flagIds.every((flagId) => this.#flags.peek(flagId) !== undefined);
+  }
+
+  /** Whether what is remembered is known to have changed since it was read. */
+  isOutdated(tier: CacheTier, id: string): boolean {
+    const cache = tier === "flags" ? this.#flags : this.#overrides;
+    return cache.peek(id)?.needed !== undefined;
   }
 
   /** Flags in memory that the store holds a row for. */

@@ -1,13 +1,17 @@
 import { isSameVersion, type Version } from "../evaluation/version.ts";
 import type { Changes } from "../store/flag-store.ts";
+import type { Clock } from "../system/clock.ts";
 
 /** What changed between two polls. */
 interface Step {
   readonly from: Version;
   readonly to: Version;
-  readonly flagIds: readonly string[];
-  readonly entityIds: readonly string[];
+  /** By id, when it was committed last; undefined where that is not known. */
+  readonly flags: Committed;
+  readonly entities: Committed;
 }
+
+type Committed = ReadonlyMap<string, number | undefined>;
 
 const STEPS_MAX = 1_000;
 const IDS_MAX = 20_000;
@@ -18,9 +22,17 @@ export class ChangeLog {
   #steps: Step[] = [];
   #idCount = 0;
   #newest: Version | undefined;
+  readonly #clock: Pick<Clock, "now">;
 
-  /** A poll was applied. A gap, or another epoch, begins anew: what was before cannot be told any more. */
-  add(to: Version | undefined, changes: Changes): void {
+  constructor(clock: Pick<Clock, "now">) {
+    this.#clock = clock;
+  }
+
+  /**
+   * A poll was applied that set out at `askedAt`. A gap, or another epoch, begins anew: what was before cannot be told any
+   * more.
+   */
+  add(to: Version | undefined, changes: Changes, askedAt: number): void {
     const from = this.#newest;
     this.#newest = to;
     if (to === undefined || from === undefined || from.epoch !== to.epoch || changes.kind === "unknown") {
@@ -29,9 +41,11 @@ export class ChangeLog {
       return;
     }
     if (isSameVersion(from, to)) return;
-    const { flagIds, entityIds } = changes;
-    this.#steps.push({ from, to, flagIds, entityIds });
-    this.#idCount += flagIds.length + entityIds.length;
+    const { flagIds, entityIds, committedAgo } = changes;
+    const flags = toCommitted(flagIds, committedAgo?.flagsMs, askedAt);
+    const entities = toCommitted(entityIds, committedAgo?.entitiesMs, askedAt);
+    this.#steps.push({ from, to, flags, entities });
+    this.#idCount += flags.size + entities.size;
     while (this.#steps.length > STEPS_MAX || this.#idCount > IDS_MAX) this.#forgetOldest();
   }
 
@@ -42,17 +56,33 @@ export class ChangeLog {
     const oldest = this.#steps[0]?.from ?? newest;
     if (version.revision < oldest.revision) return UNKNOWN;
     const later = this.#steps.filter(({ to }) => to.revision > version.revision);
-    return {
-      kind: "listed",
-      flagIds: [...new Set(later.flatMap(({ flagIds }) => flagIds))],
-      entityIds: [...new Set(later.flatMap(({ entityIds }) => entityIds))],
-    };
+    const flags = new Map(later.flatMap((step) => [...step.flags]));
+    const entities = new Map(later.flatMap((step) => [...step.entities]));
+    const listed = { kind: "listed", flagIds: [...flags.keys()], entityIds: [...entities.keys()] } as const;
+    const [flagsMs, entitiesMs] = [this.#agesOf(flags), this.#agesOf(entities)];
+    if (flagsMs === undefined || entitiesMs === undefined) return listed;
+    return { ...listed, committedAgo: { flagsMs, entitiesMs } };
+  }
+
+  /** Undefined unless all are known. */
+  #agesOf(committed: Committed): readonly number[] | undefined {
+    const now = this.#clock.now();
+    const known = [...committed.values()].filter((at) => at !== undefined);
+    return known.length < committed.size ? undefined : known.map((at) => now - at);
   }
 
   #forgetOldest(): void {
     const [oldest, ...rest] = this.#steps;
     if (oldest === undefined) return;
     this.#steps = rest;
-    this.#idCount -= oldest.flagIds.length + oldest.entityIds.length;
+    this.#idCount -= oldest.flags.size + oldest.entities.size;
   }
+}
+
+function toCommitted(
+  ids: readonly string[],
+  agoMs: readonly number[] | undefined,
+  askedAt: number,
+): Committed {
+  return new Map(ids.map((id, i) => [id, agoMs?.[i] === undefined ? undefined : askedAt - agoMs[i]]));
 }

@@ -1,9 +1,10 @@
-import { describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { MemoryStore } from "../../test/support/memory-store.ts";
 import { measurePauses } from "../../test/support/pauses.ts";
 import { silentEvents } from "../../test/support/silent-events.ts";
+import type { Changes } from "../store/flag-store.ts";
 import { Latest } from "../system/latest.ts";
 import { Knowledge, type KnowledgeEvents, type RememberedKnowledge } from "./knowledge.ts";
 
@@ -172,11 +173,100 @@ describe("after a restart, once the store is heard,", () => {
       remember: filled.remembered,
       events: { onPropagation: (ms) => told.push(ms) },
     });
-    await restarted.poll(3_600_000);
+    await restarted.poll({ "digest/1": 3_600_000 });
+    await settle();
     expect(told).toEqual([]);
     restarted.store.set(stateOf("digest/1"));
-    await restarted.poll(20);
+    await restarted.poll({ "digest/1": 20 });
+    await settle();
     expect(told).toEqual([20]);
+  });
+});
+
+describe("how long a change takes from its commit until it is in force is told", () => {
+  const told: number[] = [];
+  beforeEach(() => {
+    told.length = 0;
+  });
+
+  /** Knows all, and answers of one kind are on their way until they are let go. */
+  async function openMeasured() {
+    const filled = open(new MemoryStore(), { events: { onPropagation: (ms) => told.push(ms) } });
+    const { store, clock, knowledge } = filled;
+    store.set(stateOf("digest/1", { value: weekly }));
+    store.setOverride(overrideOf("digest/1", "user-1"));
+    await filled.poll({});
+    await knowledge.states.loadFlags(FLAG_IDS);
+    await knowledge.states.overrides("user-1");
+    /** A poll that told at once, and rows that took so long. */
+    async function learn(agoMs: Readonly<Record<string, number>>, rowsTakeMs: number): Promise<void> {
+      let deliver = () => {};
+      const after = new Promise<void>((resolve) => {
+        deliver = resolve;
+      });
+      store.plan = ({ operation }) => (operation === "kills" ? {} : { after });
+      await filled.poll(agoMs);
+      await settle();
+      await clock.advance(rowsTakeMs);
+      deliver();
+      store.plan = undefined;
+      await settle();
+    }
+    return Object.assign(filled, { learn });
+  }
+
+  test("of a kill by the poll, of a revive, a value and an override once its row is read", async () => {
+    const { store, learn } = await openMeasured();
+    store.set(stateOf("digest/1", { mode: "killed" }));
+    await learn({ "digest/1": 20 }, 100);
+    expect(told.splice(0)).toEqual([20]);
+    store.set(stateOf("digest/1", { value: weekly }));
+    await learn({ "digest/1": 21 }, 100);
+    expect(told.splice(0)).toEqual([121]);
+    store.set(stateOf("digest/1", { value: hourly }));
+    await learn({ "digest/1": 22 }, 100);
+    expect(told.splice(0)).toEqual([122]);
+    store.removeOverride("digest/1", "user-1");
+    await learn({ "user-1": 23 }, 100);
+    expect(told.splice(0)).toEqual([123]);
+    store.setOverride(overrideOf("digest/1", "user-1"));
+    await learn({ "user-1": 24 }, 100);
+    expect(told.splice(0)).toEqual([124]);
+  });
+
+  test("of what nobody has asked for by the poll: whoever asks now is answered with it", async () => {
+    const { store, learn } = await openMeasured();
+    store.setOverride(overrideOf("digest/1", "user-9"));
+    await learn({ "user-9": 30 }, 100);
+    expect(told).toEqual([30]);
+  });
+
+  test("of each change that one poll tells of, by its own commit", async () => {
+    const { store, learn } = await openMeasured();
+    store.set(stateOf("digest/1", { value: hourly }));
+    store.set(stateOf("digest/2", { mode: "killed" }));
+    store.setOverride(overrideOf("digest/1", "user-1"));
+    store.set(stateOf("digest/1", { value: weekly }));
+    await learn({ "digest/1": 10, "digest/2": 30, "user-1": 20 }, 100);
+    expect(told.toSorted((a, b) => a - b)).toEqual([30, 110, 120]);
+  });
+
+  test("not before a row that is new enough was read", async () => {
+    const { store, clock, learn, poll } = await openMeasured();
+    store.set(stateOf("digest/1", { value: hourly }));
+    store.plan = ({ operation }) => ({ fails: operation === "flagStates" });
+    await poll({ "digest/1": 20 });
+    await clock.advance(1_000);
+    expect(told).toEqual([]);
+    await learn({}, 100);
+    expect(told).toEqual([1_120]);
+  });
+
+  test("not where the store does not say when it was committed", async () => {
+    const { store, poll } = await openMeasured();
+    store.set(stateOf("digest/1", { mode: "killed" }));
+    await poll();
+    expect(told).toEqual([]);
   });
 });
 
@@ -356,13 +446,21 @@ function open(store: MemoryStore, options: OpenOptions = {}) {
     get outdatedKillSets() {
       return outdatedKillSets;
     },
-    /** `committedAgoMs` is what the store says of its newest commit. */
-    async poll(committedAgoMs?: number) {
+    /** `agoMs` is what the store says of commits, by what they changed. */
+    poll: async (agoMs?: Readonly<Record<string, number>>) => {
       const askedAt = clock.now();
       const answer = await store.kills(knowledge.killSet.value?.stamp.version);
-      knowledge.applyKills({ ...answer, value: { ...answer.value, committedAgoMs } }, askedAt);
+      const changes = withAges(answer.value.changes, agoMs);
+      knowledge.applyKills({ ...answer, value: { ...answer.value, changes } }, askedAt);
     },
   };
+}
+
+function withAges(changes: Changes, agoMs: Readonly<Record<string, number>> | undefined): Changes {
+  if (changes.kind === "unknown" || agoMs === undefined) return changes;
+  const ages = (ids: readonly string[]) => ids.map((id) => agoMs[id] ?? Number.NaN);
+  const { flagIds, entityIds } = changes;
+  return { ...changes, committedAgo: { flagsMs: ages(flagIds), entitiesMs: ages(entityIds) } };
 }
 
 /** A value, a kill, an absent flag, an override, an entity without any; all of it known. */

@@ -13,10 +13,11 @@ import { isOlder, type Stamp, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { isSameList } from "../flags/flag-value.ts";
 import { ChangeLog } from "../kills/change-log.ts";
-import type { Answer, Kills } from "../store/flag-store.ts";
+import type { Answer, Kills, ListedChanges } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
 import { Latest } from "../system/latest.ts";
 import { type InvalidValue, InvalidValueWatch } from "./invalid-value-watch.ts";
+import { PropagationWatch } from "./propagation-watch.ts";
 
 /** What a namespace learns, for metrics and logs. */
 export interface KnowledgeEvents {
@@ -24,7 +25,7 @@ export interface KnowledgeEvents {
   /** The store is another one than before: restored, failed over or replaced. */
   readonly onEpochChange: (next: Version | undefined, previous: Version | undefined) => void;
   readonly onInvalidValue: (invalid: InvalidValue) => void;
-  /** A change is in force here, so long after it was committed. */
+  /** The change of a flag, or of an entity's overrides, is in force here, so long after it was committed. */
   readonly onPropagation: (sinceCommitMs: number) => void;
 }
 
@@ -48,23 +49,30 @@ export class Knowledge {
   readonly killSet = new Latest<KillSet | undefined>(undefined);
   readonly states: CachedStates;
   /** What the polls said had changed, for other evaluators. */
-  readonly changes = new ChangeLog();
+  readonly changes: ChangeLog;
   /** When the kill set's version was committed, on the monotonic clock. Undefined where that is not known. */
   committedAt: number | undefined;
   readonly #options: KnowledgeOptions;
   readonly #invalidValues: InvalidValueWatch;
+  readonly #propagation: PropagationWatch;
   /** Rows and kill set came from different epochs: what changed within one does not tell what else is outdated. */
   #mixesEpochs = false;
 
   constructor(options: KnowledgeOptions) {
     this.#options = options;
+    this.changes = new ChangeLog(options.clock);
+    this.#propagation = new PropagationWatch({
+      isOutdated: (tier, id) => !(tier === "flags" && this.#isKilled(id)) && this.states.isOutdated(tier, id),
+      onPropagation: (sinceCommitMs) => options.events.onPropagation(sinceCommitMs),
+      clock: options.clock,
+    });
     this.#invalidValues = new InvalidValueWatch(options.events.onInvalidValue);
     this.states = new CachedStates({
       ...options,
       isDefined: (flagId) => options.flags.value.find(flagId)?.id === flagId,
       floor: () => this.killSet.value?.stamp,
       onFlagRows: (rows, stamp) => this.#applyFlagRows(rows, stamp),
-      onOverrideRows: (rows, stamp) => this.#applyOverrideRows(rows, stamp),
+      onOverrideRows: (entityIds, rows, stamp) => this.#applyOverrideRows(entityIds, rows, stamp),
     });
   }
 
@@ -88,7 +96,7 @@ export class Knowledge {
     const fromWall = (wallMs: number) => Math.min(wallMs - wallOffsetMs, now);
     this.killSet.replace(restoreKills(kills, fromWall(kills.readAtWallMs)));
     this.states.restore({ flags, entities }, fromWall);
-    this.changes.add(kills.version, { kind: "unknown" });
+    this.changes.add(kills.version, { kind: "unknown" }, now);
     this.#mixesEpochs = [...flags, ...entities].some(
       ({ version }) => version?.epoch !== kills.version?.epoch,
     );
@@ -107,7 +115,7 @@ export class Knowledge {
     const previous = this.killSet.value;
     const polled = afterPoll(previous, { flagIds, overrides, stamp, readAt });
     if (polled === undefined) return;
-    this.changes.add(answer.version, changes);
+    this.changes.add(answer.version, changes, askedAt);
     // It may have been read later than it was asked for: then this is earlier than it was.
     this.committedAt = committedAgoMs === undefined ? undefined : askedAt - committedAgoMs;
     const isOtherEpoch = previous !== undefined && !sameEpoch(previous.stamp, stamp);
@@ -119,14 +127,18 @@ export class Knowledge {
     }
     this.#mixesEpochs = isOtherEpoch;
     // What happened before the start took as long as this was away.
-    const isNews =
-      !isOtherEpoch &&
-      previous !== undefined &&
-      previous.stamp.askedAt !== BEFORE_START &&
-      isOlder(previous.stamp, stamp) &&
-      !isSame(previous.stamp, stamp);
-    if (isNews && this.committedAt !== undefined)
-      this.#options.events.onPropagation(this.#options.clock.now() - this.committedAt);
+    const isNews = !isOtherEpoch && previous !== undefined && previous.stamp.askedAt !== BEFORE_START;
+    if (isNews && changes.kind === "listed") this.#measure(changes, askedAt);
+  }
+
+  #measure({ flagIds, entityIds, committedAgo }: ListedChanges, askedAt: number): void {
+    this.#propagation.changed("flags", flagIds, committedAgo?.flagsMs ?? [], askedAt);
+    this.#propagation.changed("overrides", entityIds, committedAgo?.entitiesMs ?? [], askedAt);
+  }
+
+  /** Then that is what an evaluation answers, whatever the row says. */
+  #isKilled(flagId: string): boolean {
+    return this.killSet.value?.flagIds.has(flagId) === true;
   }
 
   /** Rows that were read after the poll and overtook it keep their say. */
@@ -157,11 +169,13 @@ export class Knowledge {
     // A late answer may have brought back a row whose kill is over.
     else if (isOlder(stamp, known.stamp)) this.states.withdrawKillsBefore(known);
     this.#checkEpoch(stamp);
+    this.#propagation.read("flags", rows.keys());
   }
 
-  #applyOverrideRows(rows: Iterable<Override>, stamp: Stamp): void {
+  #applyOverrideRows(entityIds: readonly string[], rows: Iterable<Override>, stamp: Stamp): void {
     for (const row of rows) this.#invalidValues.check(row, this.#typeOf(row));
     this.#checkEpoch(stamp);
+    this.#propagation.read("overrides", entityIds);
   }
 
   #typeOf(row: FlagState | Override) {

@@ -15,6 +15,7 @@ import {
 } from "../gen/pbflagd/v1/state_pb.ts";
 import type { Version as WireVersion } from "../gen/pbflagd/v1/version_pb.ts";
 import type { KnownRow, Namespace } from "../namespaces/namespace.ts";
+import type { ListedChanges } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
 import { fitAnswer } from "./fit-answer.ts";
 import { toWireStatus } from "./to-wire.ts";
@@ -128,9 +129,7 @@ export function createStateService(options: StateServiceOptions): ServiceImpl<ty
         unchanged,
         flagIds: unchanged ? [] : [...polledIds],
         killedOverrides: unchanged ? [] : overrides.map(({ flagId, entityId }) => ({ flagId, entityId })),
-        ...(changes.kind === "listed"
-          ? { changes: { flagIds: [...changes.flagIds], entityIds: [...changes.entityIds] } }
-          : {}),
+        ...(changes.kind === "listed" ? { changes: toWireChanges(changes) } : {}),
       });
     },
 
@@ -165,6 +164,15 @@ export function fromRequest(version: WireVersion | undefined): Version | undefin
 function withRows<V, R>(known: KnownRow<V>, toRows: (value: V) => readonly R[]): KnownRow<readonly R[]> {
   if (known.kind === "unknown") return known;
   return { ...known, value: known.value === undefined ? undefined : toRows(known.value) };
+}
+
+function toWireChanges({ flagIds, entityIds, committedAgo }: ListedChanges) {
+  return {
+    flagIds: [...flagIds],
+    entityIds: [...entityIds],
+    flagCommittedAgoMs: (committedAgo?.flagsMs ?? []).map(toWholeMs),
+    entityCommittedAgoMs: (committedAgo?.entitiesMs ?? []).map(toWholeMs),
+  };
 }
 
 function requireIds(ids: readonly string[], procedure: string, field: string): void {

@@ -1,12 +1,16 @@
 import type { FlagState, Overrides } from "../evaluation/state.ts";
 import { formatVersion, isAtLeast, isSameVersion, type Version } from "../evaluation/version.ts";
 import { toWireVersion } from "../evaluation/wire-version.ts";
-import type { Deviation } from "../gen/pbflagd/v1/state_pb.ts";
-import { type GetKillsResponse, StateService } from "../gen/pbflagd/v1/state_pb.ts";
+import {
+  type Deviation,
+  type GetKillsResponse,
+  StateService,
+  type Changes as WireChanges,
+} from "../gen/pbflagd/v1/state_pb.ts";
 import type { Version as WireVersion } from "../gen/pbflagd/v1/version_pb.ts";
 import type { Reached } from "../upstream/pool/upstream-pool.ts";
 import { toldVersion } from "../upstream/told-version.ts";
-import type { Answer, Batch, Kills, Worth } from "./flag-store.ts";
+import type { Answer, Batch, Changes, Kills, Worth } from "./flag-store.ts";
 import { groupByEntity } from "./plain-reads.ts";
 import { byId, fromFlagRow, fromOverrideRow, quoted, senseless } from "./upstream-rows.ts";
 
@@ -88,14 +92,24 @@ export class BatchReads {
         overrides: unchanged
           ? undefined
           : answer.killedOverrides.map(({ flagId, entityId }) => ({ flagId, entityId })),
-        changes:
-          changes === undefined
-            ? { kind: "unknown" }
-            : { kind: "listed", flagIds: changes.flagIds, entityIds: changes.entityIds },
+        changes: toChanges(changes),
         committedAgoMs: committedAgoMs === undefined ? undefined : toAge(committedAgoMs),
       },
     };
   }
+}
+
+function toChanges(changes: WireChanges | undefined): Changes {
+  if (changes === undefined) return { kind: "unknown" };
+  const { flagIds, entityIds, flagCommittedAgoMs, entityCommittedAgoMs } = changes;
+  const isTold =
+    flagCommittedAgoMs.length === flagIds.length && entityCommittedAgoMs.length === entityIds.length;
+  if (!isTold) return { kind: "listed", flagIds, entityIds };
+  const committedAgo = {
+    flagsMs: flagCommittedAgoMs.map(toAge),
+    entitiesMs: entityCommittedAgoMs.map(toAge),
+  };
+  return { kind: "listed", flagIds, entityIds, committedAgo };
 }
 
 interface WireWorth {

@@ -24,9 +24,23 @@ export interface Batch<V> extends Answer<ReadonlyMap<string, V>> {
 
 /** What changed between two versions. */
 export type Changes =
-  | { readonly kind: "listed"; readonly flagIds: readonly string[]; readonly entityIds: readonly string[] }
+  | {
+      readonly kind: "listed";
+      readonly flagIds: readonly string[];
+      readonly entityIds: readonly string[];
+      /** Unset where the store does not tell. */
+      readonly committedAgo?: CommittedAgo;
+    }
   /** Too long ago, another epoch, or a store without versions: anything may have changed. */
   | { readonly kind: "unknown" };
+
+export type ListedChanges = Extract<Changes, { readonly kind: "listed" }>;
+
+/** Since the last commit that changed each of what is listed, in milliseconds, in its order. */
+export interface CommittedAgo {
+  readonly flagsMs: readonly number[];
+  readonly entitiesMs: readonly number[];
+}
 
 export interface Kills {
   readonly flagIds: ReadonlySet<string>;

@@ -29,6 +29,11 @@ export interface KillsRow {
   readonly changed_flag_ids: readonly string[];
   readonly changed_entity_ids: readonly string[];
   readonly committed_ago_ms: number | null;
+  /** By id. Null: nothing changed. */
+  readonly changed_ago_ms: {
+    readonly flags: Readonly<Record<string, number>> | null;
+    readonly entities: Readonly<Record<string, number>> | null;
+  } | null;
 }
 
 /** Stands in for rows where there are none. */

@@ -37,6 +37,23 @@ const COMMITTED_AGO = `
       FROM feature_flags.changes AS c WHERE c.revision IS NOT NULL ORDER BY c.revision DESC LIMIT 1
     $$, false, true, '')::text FROM '<ms>(.*)</ms>')::double precision END`;
 
+/**
+ * The same of each id that changed after a revision, by its last commit. In hexadecimal, since XML would spell the ids
+ * differently.
+ */
+const CHANGED_AGO = (since: string) => `
+  CASE WHEN has_table_privilege('feature_flags.changes', 'SELECT') THEN
+    convert_from(decode(substring(query_to_xml(format($$
+      SELECT encode(convert_to(json_build_object(
+        'flags', (SELECT json_object_agg(u.id, extract(epoch FROM clock_timestamp() - u.at) * 1000) FROM (
+          SELECT f.id, max(c.at) AS at FROM feature_flags.changes AS c, unnest(c.flag_ids) AS f (id)
+          WHERE c.revision > %1$L::bigint GROUP BY f.id) AS u),
+        'entities', (SELECT json_object_agg(u.id, extract(epoch FROM clock_timestamp() - u.at) * 1000) FROM (
+          SELECT e.id, max(c.at) AS at FROM feature_flags.changes AS c, unnest(c.entity_ids) AS e (id)
+          WHERE c.revision > %1$L::bigint GROUP BY e.id) AS u)
+      )::text, 'UTF8'), 'hex') AS hex
+    $$, ${since}), false, true, '')::text FROM '<hex>(.*)</hex>'), 'hex'), 'UTF8')::json END`;
+
 const NO_VERSION = "NULL::text";
 const VERSION = "feature_flags.version()";
 
@@ -68,13 +85,14 @@ export const readKills: Read = {
   SELECT v.version, $1::bigint AS since, true AS has_versions, ${KILLED_FLAGS} AS flag_ids,
     CASE WHEN v.version IS DISTINCT FROM $2::text THEN ${KILLED_OVERRIDES} END AS overrides,
     c.known, c.flag_ids AS changed_flag_ids, c.entity_ids AS changed_entity_ids,
-    ${COMMITTED_AGO} AS committed_ago_ms
+    ${COMMITTED_AGO} AS committed_ago_ms,
+    CASE WHEN c.known THEN ${CHANGED_AGO("$1::bigint")} END AS changed_ago_ms
   FROM (SELECT ${VERSION} AS version OFFSET 0) AS v, feature_flags.changes_since($1::bigint) AS c`,
   plain: `
   SELECT ${NO_VERSION} AS version, $1::bigint AS since, $2::text AS known_version, ${HAS_VERSIONS} AS has_versions,
     ${KILLED_FLAGS} AS flag_ids, ${KILLED_OVERRIDES} AS overrides,
     false AS known, '{}'::text[] AS changed_flag_ids, '{}'::text[] AS changed_entity_ids,
-    NULL::double precision AS committed_ago_ms`,
+    NULL::double precision AS committed_ago_ms, NULL::json AS changed_ago_ms`,
 };
 
 /** Whether the tables are there at all, and our additions. */

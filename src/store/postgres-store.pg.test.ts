@@ -158,7 +158,12 @@ describe("a migrated database", () => {
     });
     const same = await store.kills(first.version);
     expect(same.version).toEqual(first.version);
-    expect(same.value.changes).toEqual({ kind: "listed", flagIds: [], entityIds: [] });
+    expect(same.value.changes).toEqual({
+      kind: "listed",
+      flagIds: [],
+      entityIds: [],
+      committedAgo: { flagsMs: [], entitiesMs: [] },
+    });
 
     await database.query("SELECT feature_flags.kill('a/2')");
     await insert("flag_overrides", { flag_id: "a/1", entity_id: "ann", state: "KILLED" });
@@ -166,7 +171,12 @@ describe("a migrated database", () => {
     expect(later.value).toEqual({
       flagIds: new Set(["a/2"]),
       overrides: [{ flagId: "a/1", entityId: "ann" }],
-      changes: { kind: "listed", flagIds: ["a/2"], entityIds: ["ann"] },
+      changes: {
+        kind: "listed",
+        flagIds: ["a/2"],
+        entityIds: ["ann"],
+        committedAgo: { flagsMs: [committedAgoMs], entitiesMs: [committedAgoMs] },
+      },
       committedAgoMs,
     });
     expect(later.version).toEqual({
@@ -204,6 +214,37 @@ describe("a migrated database", () => {
     expect((await store.kills(undefined)).value.committedAgoMs).toBeGreaterThan(3_600_000 - 1);
     await other.query("COMMIT");
     expect((await store.kills(undefined)).value.committedAgoMs).toBeLessThan(600_000);
+  });
+
+  test("tells of each that changed how long ago its last commit was, whatever its name is", async () => {
+    const entity = `<hex>&amp;"'é\\`;
+    for (const id of ["a/1", "a/2"]) await insertFlag(id);
+    await using store = open(target.url);
+    const { version } = await store.kills(undefined);
+    await database.query("SELECT feature_flags.kill('a/1')");
+    await database.query("SELECT feature_flags.kill('a/2')");
+    await insert("flag_overrides", { flag_id: "a/1", entity_id: entity, state: "KILLED" });
+    await database.query("SELECT feature_flags.revive('a/1')");
+    const revision = version?.revision ?? 0;
+    for (const [i, hours] of [8, 4, 2, 1].entries()) {
+      const at = `clock_timestamp() - interval '${hours} h'`;
+      await database.query(`UPDATE feature_flags.changes SET at = ${at} WHERE revision = $1`, [
+        revision + i + 1,
+      ]);
+    }
+    const { changes } = (await store.kills(version)).value;
+    if (changes.kind === "unknown") throw new Error("expected a list");
+    const { flagIds, entityIds, committedAgo } = changes;
+    const hours = (ages: readonly number[] | undefined) => ages?.map((ms) => Math.floor(ms / 3_600_000));
+    const flagHours = hours(committedAgo?.flagsMs) ?? [];
+    expect(new Map(flagIds.map((id, i) => [id, flagHours[i]]))).toEqual(
+      new Map([
+        ["a/1", 1],
+        ["a/2", 4],
+      ]),
+    );
+    expect(entityIds).toEqual([entity]);
+    expect(hours(committedAgo?.entitiesMs)).toEqual([2]);
   });
 
   test("never shows a version that is newer than the rows beside it", async () => {

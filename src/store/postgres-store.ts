@@ -104,5 +104,12 @@ function* toOverrides(rows: readonly OverrideRow[]): Generator<void, ReadonlyMap
 /** Revisions compare within one epoch only. */
 function toChanges(row: KillsRow, since: Version | undefined, now: Version | undefined): Changes {
   if (!row.known || since === undefined || since.epoch !== now?.epoch) return { kind: "unknown" };
-  return { kind: "listed", flagIds: row.changed_flag_ids, entityIds: row.changed_entity_ids };
+  const { changed_flag_ids: flagIds, changed_entity_ids: entityIds, changed_ago_ms: ago } = row;
+  if (ago === null) return { kind: "listed", flagIds, entityIds };
+  const committedAgo = { flagsMs: agesOf(flagIds, ago.flags), entitiesMs: agesOf(entityIds, ago.entities) };
+  return { kind: "listed", flagIds, entityIds, committedAgo };
+}
+
+function agesOf(ids: readonly string[], agoMs: Readonly<Record<string, number>> | null): readonly number[] {
+  return ids.map((id) => Math.max(0, agoMs?.[id] ?? 0));
 }
