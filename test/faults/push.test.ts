@@ -7,6 +7,7 @@ import { startLoad } from "../support/load.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { rawSender } from "../support/raw-sender.ts";
 import { size } from "../support/size.ts";
+import { openSplitFront } from "../support/split-front.ts";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 // Fault 1, and what push must survive.
@@ -17,6 +18,9 @@ const KILL_TTL_MS = 1_000;
 const JITTER = 0.2;
 const HEARTBEAT_MS = 2_000;
 const BACK_OFF_MAX_MS = 5_000;
+/** For how long a proxy looks again and again for what it was told of: an upstream tries for 250 ms, 100 ms are a pause. */
+const BEHIND_MAX_MS = 2_000;
+const LOOK_MS = 350;
 /** For a machine that has other work to do as well. */
 const SLACK_MS = 1_000;
 
@@ -196,6 +200,37 @@ test("a kill while nothing at all passes between a proxy and its upstream is kno
   way.restore();
   await whenFed(proxy, true, 2 * HEARTBEAT_MS + BACK_OFF_MAX_MS + SLACK_MS);
   await whenAnswering(proxy, "KILLED");
+}, 90_000);
+
+test("a kill that is told of long before it can be read is in force with the next look after it can", async () => {
+  await using database = await createTestDatabase();
+  await using elsewhere = await createTestDatabase();
+  await using scene = await openScene({ url: database.url });
+  await using way = await openTcpProxy(Number(new URL(database.url).port));
+  await using quick = await start(args({ database: database.url }, scene, NO_POLLS));
+  // Nobody tells it anything: it is as far as whoever asks makes it look.
+  const blind = { database: through(way, database.url), "database-listen": elsewhere.url };
+  await using slow = await start(args(blind, scene, NO_POLLS));
+  // Two under one address: one is followed, and the other one is asked.
+  await using front = await openSplitFront((path) =>
+    path.includes("WatchService") ? quick.port : slow.port,
+  );
+  await using proxy = await start(args({ server: `http://127.0.0.1:${front.port}` }, scene, NO_POLLS));
+
+  way.drop();
+  const before = await readsOf(proxy);
+  await scene.operate((store) => store.kill(FLAG));
+  await whenAnswering(quick, "KILLED");
+  // Longer than what a notice tells of is looked for without a break.
+  const looks = 2 + BEHIND_MAX_MS / LOOK_MS;
+  await eventually(async () => (await readsOf(proxy)) >= before + looks, {
+    timeoutMs: 20_000,
+    what: "it looks for longer than a notice alone makes it look",
+  });
+  expect(shown(await proxy.evaluate(FLAG))).not.toContain("KILLED");
+
+  way.restore();
+  await whenAnswering(proxy, "KILLED", 2 * HEARTBEAT_MS + SLACK_MS);
 }, 90_000);
 
 test("notices that never come, of a feed that is well to all appearance, are made up for by the poll", async () => {

@@ -1,6 +1,7 @@
 import { once } from "node:events";
-import { createServer, type IncomingHttpHeaders, request } from "node:http";
+import { createServer, type IncomingHttpHeaders } from "node:http";
 import { listen } from "./listen.ts";
+import { passOn } from "./pass-on.ts";
 
 export interface TokenFrontOptions {
   /** Of the server behind it, which lets everybody in. */
@@ -21,13 +22,7 @@ export async function openTokenFront({ port, admits }: TokenFrontOptions): Promi
       answer.writeHead(401, { "content-type": "text/plain" }).end("who are you?\n");
       return;
     }
-    const { method, url, headers } = asked;
-    const passedOn = request({ host: "127.0.0.1", port, method, path: url, headers }, (response) => {
-      answer.writeHead(response.statusCode ?? 502, response.headers);
-      response.pipe(answer);
-    });
-    passedOn.on("error", () => answer.destroy());
-    asked.pipe(passedOn);
+    passOn(asked, answer, port);
   });
   return {
     port: await listen(server),
