@@ -111,6 +111,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
       connection?.requestEnded(clock.now());
     });
     if (draining) response.shouldKeepAlive = false;
+    closeWithConnection(request, response);
     endUnreadHttp1(request, response, { clock, signal: stop.signal });
     options.handle(request, response);
   }
@@ -155,6 +156,20 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     },
     [Symbol.asyncDispose]: () => (closing ??= close()),
   };
+}
+
+/**
+ * An answer that stands behind another one on its connection has no socket yet, and Node does not tell it when the
+ * connection ends before its turn has come.
+ */
+function closeWithConnection({ socket }: IncomingMessage, response: ServerResponse): void {
+  if (response.socket !== null) return;
+  const close = () => response.emit("close");
+  // As many wait for it as stand in line; Node would take that for a leak.
+  socket.setMaxListeners(0);
+  socket.once("close", close);
+  // From then on Node tells.
+  response.once("socket", () => socket.off("close", close));
 }
 
 const LET_IN_MAX_MS = 1_000;

@@ -1,6 +1,11 @@
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { WatchService } from "../../src/gen/pbflagd/v1/watch_pb.ts";
+import { STALL_TIMEOUT_MS } from "../../src/server/rpc/rpc-handlers.ts";
+import { openScene, SOON, serveArgs } from "../daemon/scene.ts";
+import { startDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
+import { createTestDatabase } from "../support/postgres.ts";
 import { full, size } from "../support/size.ts";
 import {
   CLIENT_KINDS,
@@ -8,6 +13,7 @@ import {
   openHttp2,
   openRaw,
   type RawConnection,
+  recordHttp2Request,
   sendHttp1,
   sendHttp2,
 } from "../support/wire-clients.ts";
@@ -314,6 +320,39 @@ describe("more connections than the system allows", () => {
     await expect(eventually(isServed)).resolves.toBeUndefined();
     await small[Symbol.asyncDispose]();
   });
+});
+
+describe("clients that ask to follow and are gone at once", () => {
+  const WATCH = `/${WatchService.typeName}/Watch`;
+  const REQUEST = `POST ${WATCH} HTTP/1.1\r\nhost: a\r\ncontent-type: application/connect+proto\r\ncontent-length: 5\r\n\r\n\0\0\0\0\0`;
+
+  test("leave no follower behind", async () => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene({ url: database.url });
+    await using daemon = await startDaemon({ args: serveArgs(database.url, scene) });
+    await daemon.whenReady();
+    const http2 = await recordHttp2Request(WATCH);
+    const says = [
+      Buffer.from(REQUEST, "latin1"),
+      // In line behind each other, and behind an answer that has no end.
+      Buffer.from(REQUEST.repeat(20), "latin1"),
+      http2,
+      Buffer.concat([http2, Buffer.from("no frame of HTTP/2")]),
+    ];
+    const followers = async () => (await daemon.metric("pbflags_watch_followers"))[""] ?? 0;
+    const connections = take(says, size(40, 400)).map(async (request) => {
+      const { socket, closed } = await openRaw(daemon.port);
+      socket.write(request);
+      return { socket, closed };
+    });
+    const opened = await Promise.all(connections);
+    await expect.poll(followers, SOON).toBeGreaterThan(0);
+    for (const { socket } of opened) socket.resetAndDestroy();
+    await Promise.all(opened.map(({ closed }) => closed));
+    // Those of whose end nobody tells are cut when they take nothing.
+    await expect.poll(followers, { timeout: STALL_TIMEOUT_MS + 5_000, interval: 100 }).toBe(0);
+    expect(daemon.log.filter(({ level }) => level === "error")).toEqual([]);
+  }, 60_000);
 });
 
 /** As many as asked for, of each kind in turn. */

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { Agent, request as httpRequest, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http";
 import { type ClientHttp2Session, connect as connectHttp2, type IncomingHttpStatusHeader } from "node:http2";
 import { connect, type Socket } from "node:net";
+import { Duplex } from "node:stream";
 import {
   create,
   type DescMessage,
@@ -201,6 +202,30 @@ export async function openHttp2(port: number): Promise<ClientHttp2Session> {
   session.on("error", () => {});
   await once(session, "connect");
   return session;
+}
+
+/** All that Node's HTTP/2 client says to follow a stream of Connect's from its beginning, to be said by other means. */
+export async function recordHttp2Request(path: string): Promise<Buffer> {
+  const said: Buffer[] = [];
+  const recorder = new Duplex({
+    read() {},
+    write(piece: Buffer, _, done) {
+      said.push(piece);
+      done();
+    },
+  });
+  const session = connectHttp2("http://127.0.0.1", { createConnection: () => recorder });
+  const stream = session.request({
+    ":method": "POST",
+    ":path": path,
+    "content-type": "application/connect+proto",
+  });
+  stream.on("error", () => {});
+  stream.end(Buffer.alloc(5));
+  await once(stream, "finish");
+  const request = Buffer.concat(said);
+  session.destroy();
+  return request;
 }
 
 /** One request over a session. */

@@ -8,15 +8,14 @@ export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export interface HttpResponse {
   readonly headersSent: boolean;
   writeHead(status: number, headers: OutgoingHttpHeaders): unknown;
-  /** False: wait for `drain`. */
-  write(chunk: Uint8Array): boolean;
+  /** `written` is called once the chunk has left this process, or with the reason why it never will. */
+  write(chunk: Uint8Array, written: (error?: Error | null) => void): unknown;
   addTrailers(headers: OutgoingHttpHeaders): void;
   end(): unknown;
   end(chunk: Uint8Array): unknown;
   destroy(): unknown;
   /** `close` comes in any case, and last. */
-  once(event: "close" | "drain", listener: () => void): unknown;
-  off(event: "close" | "drain", listener: () => void): unknown;
+  once(event: "close", listener: () => void): unknown;
 }
 
 export type RequestHandler = (request: HttpRequest, response: HttpResponse) => void;

@@ -10,19 +10,20 @@ class Stalled extends EventEmitter implements HttpResponse {
   bytesHeld = 0;
   isEnded = false;
   isDestroyed = false;
+  #written: (() => void)[] = [];
 
   writeHead(): void {}
   addTrailers(): void {}
 
-  write(chunk: Uint8Array): boolean {
+  write(chunk: Uint8Array, written: () => void): void {
     this.bytesHeld += chunk.length;
-    return false;
+    this.#written.push(written);
   }
 
   /** Takes all that is held for it. */
   take(): void {
     this.bytesHeld = 0;
-    this.emit("drain");
+    for (const written of this.#written.splice(0)) written();
   }
 
   end(): void {

@@ -13,10 +13,7 @@ export async function sendWhole(answer: UniversalServerResponse, response: HttpR
   else response.end();
 }
 
-export interface StreamOptions extends Omit<PieceWriterOptions, "response"> {
-  /** Aborts when the client has left. */
-  readonly left: AbortSignal;
-}
+export type StreamOptions = Omit<PieceWriterOptions, "response">;
 
 /** Sends an answer as its messages come, no faster than the client takes them. */
 export async function sendStream(
@@ -32,8 +29,7 @@ export async function sendStream(
     // Not before the first message: until then an implementation may still set headers.
     if (!begun) response.writeHead(answer.status, headersOf(answer.header));
     begun = true;
-    const taken = writer.write(chunk);
-    if (taken !== undefined) await taken;
+    await writer.write(chunk);
   }
   if (left.aborted) return;
   if (!begun) response.writeHead(answer.status, headersOf(answer.header));

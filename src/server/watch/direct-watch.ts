@@ -27,7 +27,7 @@ export interface DirectWatchOptions {
   readonly bodyBytesMax: number;
   readonly requestTimeoutMs: number;
   readonly stallTimeoutMs: number;
-  readonly clock: Pick<Clock, "now" | "sleep">;
+  readonly clock: Pick<Clock, "now" | "sleep" | "after">;
   readonly stopping: AbortSignal;
   readonly onRpc: (rpc: Rpc) => void;
   readonly onStalled: (procedure: string) => void;
@@ -44,14 +44,22 @@ export function createDirectWatch(options: DirectWatchOptions): RequestHandler {
   const encode = rememberEncoded();
   return (request, response) => {
     const framing = framingOf(request);
-    if (framing === undefined) options.otherwise(request, response);
-    else void serve(request, response, { ...options, framing, encode });
+    if (framing === undefined) {
+      options.otherwise(request, response);
+      return;
+    }
+    // From the first moment on: who leaves while the request is read is not heard of again.
+    const left = new AbortController();
+    response.once("close", () => left.abort());
+    void serve(request, response, { ...options, framing, encode, left: left.signal });
   };
 }
 
 interface Serving extends DirectWatchOptions {
   readonly framing: Framing;
   readonly encode: (message: WatchResponse) => Uint8Array;
+  /** Aborts when the client has left. */
+  readonly left: AbortSignal;
 }
 
 async function serve(request: HttpRequest, response: HttpResponse, options: Serving): Promise<void> {
@@ -97,19 +105,25 @@ class Follower {
 
   constructor(options: FollowerOptions) {
     this.#options = options;
-    this.#writer = new PieceWriter({ ...options, onStalled: () => options.onStalled(PROCEDURE) });
+    const onStalled = () => {
+      options.onStalled(PROCEDURE);
+      this.#end("canceled");
+    };
+    this.#writer = new PieceWriter({ ...options, onStalled });
   }
 
   /** From now on it sees to itself, until the client leaves or the daemon stops. */
   begin(): void {
-    const { response, framing, events, followers, since, omitsKills, stopping } = this.#options;
+    const { response, framing, events, followers, since, omitsKills, stopping, left } = this.#options;
+    if (left.aborted) {
+      this.#end("canceled");
+      return;
+    }
+    left.addEventListener("abort", () => this.#end("canceled"), { once: true });
     this.#leave = followers.join(() => this.#look());
     const stop = () => this.#look();
     stopping.addEventListener("abort", stop, { once: true });
-    response.once("close", () => {
-      stopping.removeEventListener("abort", stop);
-      this.#end("canceled");
-    });
+    this.#gone.signal.addEventListener("abort", () => stopping.removeEventListener("abort", stop));
     response.writeHead(200, framing.headers);
     const news = events.first(since, omitsKills);
     this.#told = news?.told;
@@ -143,14 +157,11 @@ class Follower {
   }
 
   #write(message: WatchResponse): void {
-    const taken = this.#writer.write(this.#options.encode(message));
-    if (taken === undefined) return;
     this.#isBusy = true;
-    const goOn = () => {
+    void this.#writer.write(this.#options.encode(message)).then(() => {
       this.#isBusy = false;
       this.#look();
-    };
-    void taken.then(goOn);
+    });
   }
 
   /** Each keeps a time of its own, so that a thousand need not be told at once that there is nothing to tell. */
