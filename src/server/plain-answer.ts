@@ -36,6 +36,13 @@ export function sendMethodNotAllowed(
   sendPlain(request, response, { status: 405, contentType: TEXT, body }, { allow });
 }
 
+/** Refuses a body that says it is something else than can be read. */
+export const sendUnsupportedMediaType: RequestHandler = (request, response) => {
+  const type = JSON.stringify(request.headers["content-type"] ?? "");
+  const body = `Cannot read a body of type ${type} here\n`;
+  sendPlain(request, response, { status: 415, contentType: TEXT, body });
+};
+
 /** There is nothing at this path. */
 export const sendNotFound: RequestHandler = (request, response) => {
   sendPlain(request, response, { status: 404, contentType: TEXT, body: "Cannot find this path\n" });

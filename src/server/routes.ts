@@ -24,7 +24,6 @@ import { procedureOf } from "./rpc/codes.ts";
 import { createRpcHandlers, STALL_TIMEOUT_MS } from "./rpc/rpc-handlers.ts";
 import { createStateService, type HandedOn } from "./state-service.ts";
 import { createUpstreamService, type ListedPool } from "./upstream-service.ts";
-import { createDirectWatch } from "./watch/direct-watch.ts";
 import { Followers } from "./watch/followers.ts";
 import { WatchEvents } from "./watch/watch-events.ts";
 import { createWatchService } from "./watch/watch-service.ts";
@@ -92,13 +91,17 @@ export function createRoutes(options: RouteOptions): RequestHandler {
   const health = createHealthService({ namespace, services: [FlagEvaluatorService.typeName], stopping });
   const { onFollowers = () => {}, onStalled = () => {} } = options;
   const events = new WatchEvents(namespace, clock);
-  const followers = new Followers({ namespace, onCount: onFollowers });
+  const followers = new Followers({
+    namespace,
+    takeIn: () => events.takeIn(),
+    stopping,
+    onCount: onFollowers,
+  });
   const rpcs = createRpcHandlers({
     services(router) {
       router.service(FlagEvaluatorService, evaluator);
       router.service(StateService, state);
       router.service(UpstreamService, createUpstreamService(options.upstreams));
-      router.service(WatchService, createWatchService({ events, followers, clock, stopping }));
       router.service(Health, health);
       addReflection(router, indexDescriptors(SERVICES));
     },
@@ -119,13 +122,11 @@ export function createRoutes(options: RouteOptions): RequestHandler {
     onInternalError,
   });
   const handlers = new Map([...rpcs, ...probes]);
-  const watchPath = `/${procedureOf(WatchService.method.watch)}`;
   handlers.set(
-    watchPath,
-    createDirectWatch({
+    `/${procedureOf(WatchService.method.watch)}`,
+    createWatchService({
       events,
       followers,
-      otherwise: handlers.get(watchPath) ?? sendNotFound,
       bodyBytesMax: limits.bodyBytesMax,
       requestTimeoutMs: limits.requestTimeoutMs,
       stallTimeoutMs: STALL_TIMEOUT_MS,

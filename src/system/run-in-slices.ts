@@ -11,8 +11,13 @@ export async function runInSlices<T>(steps: Iterator<unknown, T, void>, sliceMs 
       const step = steps.next();
       if (step.done === true) return step.value;
     } while (performance.now() < until);
-    await setImmediate();
+    await giveWay();
   }
+}
+
+/** Whatever else is ready gets its turn. */
+export function giveWay(): Promise<void> {
+  return setImmediate();
 }
 
 /** Runs the same computation at once. */

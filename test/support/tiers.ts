@@ -14,7 +14,7 @@ import type { Evaluation } from "../../src/evaluation/precedence.ts";
 import type { Version } from "../../src/evaluation/version.ts";
 import type { FlagTable } from "../../src/flags/definition.ts";
 import { StateService } from "../../src/gen/pbflagd/v1/state_pb.ts";
-import type { WatchResponse } from "../../src/gen/pbflagd/v1/watch_pb.ts";
+import type { WatchRequest, WatchResponse } from "../../src/gen/pbflagd/v1/watch_pb.ts";
 import type { ChangeFeed } from "../../src/kills/change-feed.ts";
 import { decodeSnapshot } from "../../src/kills/snapshot/decode-snapshot.ts";
 import { encodeSnapshot } from "../../src/kills/snapshot/encode-snapshot.ts";
@@ -24,7 +24,6 @@ import { nameOf } from "../../src/server/rpc/codes.ts";
 import { createStateService } from "../../src/server/state-service.ts";
 import { Followers } from "../../src/server/watch/followers.ts";
 import { WatchEvents } from "../../src/server/watch/watch-events.ts";
-import { createWatchService } from "../../src/server/watch/watch-service.ts";
 import type { FlagStore } from "../../src/store/flag-store.ts";
 import { StoreError } from "../../src/store/flag-store.ts";
 import { openUpstreamStore } from "../../src/store/upstream-store.ts";
@@ -41,6 +40,7 @@ import type { FakeClock } from "./fake-clock.ts";
 import { poolSettings } from "./fake-upstream.ts";
 import type { MemoryStore } from "./memory-store.ts";
 import { silentEvents, silentLogger, silentPoolEvents } from "./silent-events.ts";
+import { type WatchedFrom, watchInMemory } from "./watch-in-memory.ts";
 
 const FETCH_TIMEOUT_MS = 500;
 
@@ -136,7 +136,7 @@ export class Link {
     if (to === undefined) throw new UpstreamError("connection", `Cannot reach ${target}: refused`);
     using linked = linkSignals(signal, to.stopping);
     const sent = fromBinary(method.input, toBinary(method.input, create(method.input, request)));
-    for await (const message of to.watch(sent, linked.signal)) {
+    for await (const message of to.watch(sent as WatchRequest, linked.signal)) {
       if (this.cut) await whenAborted(signal);
       yield fromBinary(method.output, toBinary(method.output, message as never));
     }
@@ -154,7 +154,7 @@ export class Tier implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #feed: ChangeFeed | undefined;
   readonly #service: Readonly<Record<string, (request: unknown, context: unknown) => unknown>>;
-  readonly #watch: (request: unknown, context: unknown) => AsyncIterable<WatchResponse>;
+  readonly #watched: WatchedFrom;
 
   constructor(options: TierOptions, source: Source) {
     const { clock, table, random = () => 0.5, ttls = {}, onKillSet, follows = false, kept } = options;
@@ -196,12 +196,15 @@ export class Tier implements AsyncDisposable {
       version: "test",
       clock,
     }) as never;
-    this.#watch = createWatchService({
-      events: new WatchEvents(this.namespace, clock),
-      followers: new Followers({ namespace: this.namespace, onCount: () => {} }),
-      clock,
-      stopping: this.#stop.signal,
-    }).watch as never;
+    const events = new WatchEvents(this.namespace, clock);
+    const stopping = this.#stop.signal;
+    const followers = new Followers({
+      namespace: this.namespace,
+      takeIn: () => events.takeIn(),
+      stopping,
+      onCount: () => {},
+    });
+    this.#watched = { events, followers, clock, stopping };
     if (!follows || pool === undefined) return;
     this.#feed = openFeed({
       config: { database: undefined, databaseListen: undefined },
@@ -216,8 +219,11 @@ export class Tier implements AsyncDisposable {
     return this.#stop.signal;
   }
 
-  watch(request: unknown, signal: AbortSignal): AsyncIterable<WatchResponse> {
-    return this.#watch(request, { signal });
+  watch(
+    request: Pick<WatchRequest, "since" | "omitKills">,
+    signal: AbortSignal,
+  ): AsyncIterable<WatchResponse> {
+    return watchInMemory(request, this.#watched, signal);
   }
 
   /** It is told that the store has changed. */

@@ -1,69 +1,85 @@
-import type { OutgoingHttpHeaders } from "node:http";
-import { create, type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
+import type { ConnectError } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
-import type { HttpRequest, HttpResponse } from "../listener/exchange.ts";
+import { parseTimeout as parseConnectTimeout } from "@connectrpc/connect/protocol-connect";
+import { parseTimeout as parseGrpcTimeout } from "@connectrpc/connect/protocol-grpc";
+import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
+import type { HttpResponse } from "../listener/exchange.ts";
 import { nameOf, type RpcProtocol } from "../rpc/codes.ts";
+import type { Format } from "./told-kills.ts";
 
 /** How a protocol wraps a streaming answer of messages that are not compressed. */
 export interface Framing {
   readonly protocol: RpcProtocol;
+  readonly format: Format;
   readonly headers: OutgoingHttpHeaders;
+  /** In which the request may say how its message is compressed. */
+  readonly encodingHeader: string;
+  /** How long the caller wants the stream to last; undefined: without an end. Throws a `ConnectError` if it cannot be read. */
+  timeoutMs(headers: IncomingHttpHeaders): number | undefined;
   /** Says how the stream ended; without an error, well. */
   end(response: HttpResponse, error?: ConnectError): void;
 }
 
+type Protocol = Omit<Framing, "format" | "headers">;
+
 /** Connect's flag of the last envelope. */
 const END_FLAG = 2;
 
-const connect: Framing = {
+const connect: Protocol = {
   protocol: "connect",
-  headers: { "content-type": "application/connect+proto" },
+  encodingHeader: "connect-content-encoding",
+  timeoutMs: (headers) => timeoutIn(headers["connect-timeout-ms"], parseConnectTimeout),
   end(response, error) {
     const end = error === undefined ? {} : { error: { code: nameOf(error.code), message: error.rawMessage } };
     response.end(encodeEnvelope(END_FLAG, Buffer.from(JSON.stringify(end))));
   },
 };
 
-const grpc: Framing = {
+const grpc: Protocol = {
   protocol: "grpc",
-  headers: { "content-type": "application/grpc+proto" },
+  encodingHeader: "grpc-encoding",
+  timeoutMs: (headers) => timeoutIn(headers["grpc-timeout"], parseGrpcTimeout),
   end(response, error) {
-    response.addTrailers({
-      "grpc-status": String(error?.code ?? 0),
-      ...(error === undefined ? {} : { "grpc-message": encodeURI(error.rawMessage) }),
-    });
+    response.addTrailers(grpcStatus(error));
     response.end();
   },
 };
 
-/** Headers of a call that asks for more than the plain thing: a time limit, compression. */
-const DEMANDS = ["connect-timeout-ms", "grpc-timeout", "connect-content-encoding", "grpc-encoding"];
+const grpcWeb: Protocol = {
+  ...grpc,
+  protocol: "grpc-web",
+  end(response, error) {
+    response.end(encodeEnvelope(trailerFlag, trailerSerialize(new Headers(grpcStatus(error)))));
+  },
+};
 
-/** Undefined for what is better left to Connect's own implementation of the protocols. */
-export function framingOf({ method, headers, httpVersionMajor }: HttpRequest): Framing | undefined {
-  if (method !== "POST" || DEMANDS.some((name) => headers[name] !== undefined)) return undefined;
-  const type = headers["content-type"];
-  if (type === "application/connect+proto") return connect;
-  const isGrpc = type === "application/grpc" || type === "application/grpc+proto";
-  return isGrpc && httpVersionMajor === 2 ? grpc : undefined;
+function grpcStatus(error: ConnectError | undefined): Record<string, string> {
+  const status = { "grpc-status": String(error?.code ?? 0) };
+  return error === undefined ? status : { ...status, "grpc-message": encodeURI(error.rawMessage) };
 }
 
-/** A flag and four bytes of length stand before a message. */
-const PREFIX_BYTES = 5;
+function timeoutIn(
+  header: string | readonly string[] | undefined,
+  parse: typeof parseConnectTimeout,
+): number | undefined {
+  if (header === undefined) return undefined;
+  const { timeoutMs, error } = parse(String(header), Infinity);
+  if (error !== undefined) throw error;
+  return timeoutMs;
+}
 
-/** The one message of a streaming call. Throws INVALID_ARGUMENT if it is another, none, or not the only one. */
-export function parseRequest<I extends DescMessage>(schema: I, body: Uint8Array): MessageShape<I> {
-  const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
-  const isOne =
-    bytes.length >= PREFIX_BYTES && bytes[0] === 0 && bytes.readUInt32BE(1) === bytes.length - PREFIX_BYTES;
-  if (!isOne) throw new ConnectError("Cannot read the request: must be one message", Code.InvalidArgument);
-  // As most callers have it.
-  if (bytes.length === PREFIX_BYTES) return create(schema);
-  try {
-    return fromBinary(schema, bytes.subarray(PREFIX_BYTES));
-  } catch (cause) {
-    const message = `Cannot read the request: must be a ${schema.typeName}`;
-    throw new ConnectError(message, Code.InvalidArgument, undefined, undefined, cause);
-  }
+const PROTOCOLS: Readonly<Record<string, Protocol>> = { connect, grpc, "grpc-web": grpcWeb };
+
+const CONTENT_TYPE =
+  /^application\/(connect(?=\+)|grpc|grpc-web)(?:\+(?:proto|(json)(?:; ?charset=utf-?8)?))?$/i;
+
+/** Undefined: nothing in which a stream can be asked for. */
+export function framingOf(contentType: string | undefined): Framing | undefined {
+  const [, name = "", json] = CONTENT_TYPE.exec(contentType ?? "") ?? [];
+  const protocol = PROTOCOLS[name.toLowerCase()];
+  if (protocol === undefined) return undefined;
+  const format = json === undefined ? "proto" : "json";
+  const headers = { "content-type": `application/${name.toLowerCase()}+${format}` };
+  return { ...protocol, format, headers };
 }

@@ -252,19 +252,70 @@ test("who knows an earlier version is told only what changed since, and the kill
   });
 });
 
-test("who is ahead, having followed somebody else, goes on from here", async () => {
-  await using scene = await WatchScene.open();
-  const { epoch, revision } = scene.version;
-  await using follower = follow(scene, { since: wire({ epoch, revision: revision + 2 }) });
-  expect(await follower.stream.at(0)).toMatchObject({
-    version: wire(scene.version),
-    event: { case: "changed" },
+describe("who is ahead, having followed somebody else", () => {
+  /** By two commits. */
+  async function followAhead(scene: WatchScene) {
+    const { epoch, revision } = scene.version;
+    const follower = follow(scene, { since: wire({ epoch, revision: revision + 2 }) });
+    expect(await follower.stream.at(0)).toMatchObject({
+      version: wire(scene.version),
+      heartbeatIntervalMs: 2_000n,
+      event: { case: "heartbeat" },
+    });
+    scene.store.set(stateOf("a/1", { mode: "killed" }));
+    await scene.poll();
+    await scene.clock.advance(2_000);
+    // Not what it has known for long: a kill that is over might be among it.
+    expect(await follower.stream.at(1)).toMatchObject({
+      version: wire({ epoch, revision: revision + 1 }),
+      event: { case: "heartbeat" },
+    });
+    return follower;
+  }
+
+  test("is told once this evaluator knows as much, and then what changes", async () => {
+    await using scene = await WatchScene.open();
+    await using follower = await followAhead(scene);
+    scene.store.set(stateOf("a/1"));
+    await scene.poll();
+    const { version, event } = await follower.stream.at(2);
+    expect(version).toMatchObject(wire(scene.version));
+    expect(event).toMatchObject({ case: "changed", value: { changes: { flagIds: [], entityIds: [] } } });
+    expect(event.value).not.toHaveProperty("kills.flagIds");
+    scene.store.set(stateOf("a/3"));
+    await scene.clock.advance(50);
+    await scene.poll();
+    expect((await follower.stream.at(3)).event).toMatchObject({
+      case: "changed",
+      value: { changes: { flagIds: ["a/3"] } },
+    });
   });
-  scene.store.set(stateOf("a/1", { mode: "killed" }));
-  await scene.poll();
-  expect(await follower.stream.at(1)).toMatchObject({
-    version: wire({ epoch, revision: revision + 1 }),
-    event: { case: "changed", value: { changes: { flagIds: ["a/1"] } } },
+
+  test("is told only what it did not know, where this evaluator is past that", async () => {
+    await using scene = await WatchScene.open();
+    await using follower = await followAhead(scene);
+    scene.store.set(stateOf("a/3"));
+    scene.store.set(stateOf("a/4"));
+    await scene.poll();
+    expect(await follower.stream.at(2)).toMatchObject({
+      version: wire(scene.version),
+      // Those of one poll come together.
+      event: {
+        case: "changed",
+        value: { changes: { flagIds: ["a/3", "a/4"] }, kills: { flagIds: ["a/1", "a/2"] } },
+      },
+    });
+  });
+
+  test("starts from the beginning where the database was replaced meanwhile", async () => {
+    await using scene = await WatchScene.open();
+    await using follower = await followAhead(scene);
+    scene.store.restore("epoch-2", 1);
+    await scene.poll();
+    expect(await follower.stream.at(2)).toMatchObject({
+      version: wire(scene.version),
+      event: { case: "resync", value: { kills: { flagIds: ["a/2"] } } },
+    });
   });
 });
 

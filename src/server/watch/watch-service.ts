@@ -1,81 +1,84 @@
-import type { ServiceImpl } from "@connectrpc/connect";
-import type { WatchService } from "../../gen/pbflagd/v1/watch_pb.ts";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { WatchService } from "../../gen/pbflagd/v1/watch_pb.ts";
 import type { Clock } from "../../system/clock.ts";
+import type { Rpc } from "../../telemetry/call-counts.ts";
+import type { HttpRequest, HttpResponse, RequestHandler } from "../listener/exchange.ts";
+import { sendMethodNotAllowed, sendUnsupportedMediaType } from "../plain-answer.ts";
+import { codeOf, nameOf, procedureOf } from "../rpc/codes.ts";
+import { readBody } from "../rpc/request-body.ts";
 import { fromRequest } from "../state-service.ts";
+import { follow } from "./follower.ts";
 import type { Followers } from "./followers.ts";
-import { HEARTBEAT_MS, type Told, type WatchEvents } from "./watch-events.ts";
+import { type Framing, framingOf } from "./framing.ts";
+import { parseRequest } from "./parse-request.ts";
+import type { WatchEvents } from "./watch-events.ts";
 
 export interface WatchServiceOptions {
   readonly events: WatchEvents;
   readonly followers: Followers;
-  readonly clock: Pick<Clock, "sleep">;
+  readonly bodyBytesMax: number;
+  readonly requestTimeoutMs: number;
+  readonly stallTimeoutMs: number;
+  readonly clock: Clock;
   /** Aborts when the daemon begins to drain. */
   readonly stopping: AbortSignal;
+  readonly onRpc: (rpc: Rpc) => void;
+  readonly onStalled: (procedure: string) => void;
+  readonly onInternalError: (error: unknown, procedure: string) => void;
 }
 
-/** Tells followers what changes. Each is told as it takes it: what it has not been told yet becomes one event. */
-export function createWatchService(options: WatchServiceOptions): ServiceImpl<typeof WatchService> {
-  const { events, followers, clock, stopping } = options;
+const PROCEDURE = procedureOf(WatchService.method.watch);
 
-  return {
-    async *watch({ since, omitKills }, { signal }) {
-      const known = fromRequest(since);
-      const bell = new Bell();
-      const ring = () => bell.ring();
-      const leave = followers.join(ring);
-      signal.addEventListener("abort", ring, { once: true });
-      let isBeatDue = false;
-      // Each keeps a time of its own, so that a thousand do not have to be told at once that there is nothing to tell.
-      const due = () => {
-        isBeatDue = true;
-        bell.ring();
-      };
-      const beat = () => void clock.sleep(HEARTBEAT_MS, signal).then(due, () => {});
-      try {
-        let news = events.first(known, omitKills);
-        let told: Told | undefined = news?.told;
-        const { message } = news ?? { message: events.heartbeat() };
-        message.heartbeatIntervalMs = BigInt(HEARTBEAT_MS);
-        beat();
-        yield message;
-        while (!signal.aborted) {
-          news = told === undefined ? events.first(known, omitKills) : events.next(told, omitKills);
-          if (news !== undefined) {
-            ({ told } = news);
-            yield news.message;
-          } else if (isBeatDue) {
-            isBeatDue = false;
-            beat();
-            yield events.heartbeat();
-          } else await bell.heard();
-        }
-      } finally {
-        signal.removeEventListener("abort", ring);
-        leave();
-      }
-      // Who is told that all is well goes on elsewhere. A client that left, or whose time is up, is not.
-      if (!stopping.aborted) throw signal.reason;
-    },
+/**
+ * Tells followers what changes, in every protocol. Connect's own implementation would encode each message for each
+ * follower: a large kill set for some hundred of them is then seconds in which nobody else is answered.
+ */
+export function createWatchService(options: WatchServiceOptions): RequestHandler {
+  return (request, response) => {
+    const framing = framingOf(request.headers["content-type"]);
+    if (request.method !== "POST") sendMethodNotAllowed(request, response, ["POST"]);
+    else if (framing === undefined) sendUnsupportedMediaType(request, response);
+    else {
+      // From the first moment on: who leaves while the request is read is not heard of again.
+      const left = new AbortController();
+      response.once("close", () => left.abort());
+      void serve(request, response, { ...options, framing, left: left.signal });
+    }
   };
 }
 
-/** Wakes the one who waits for it; who comes after it rang does not wait. */
-class Bell {
-  #rung = false;
-  #wake: (() => void) | undefined;
+interface Serving extends WatchServiceOptions {
+  readonly framing: Framing;
+  /** Aborts when the client has left. */
+  readonly left: AbortSignal;
+}
 
-  ring(): void {
-    this.#rung = true;
-    this.#wake?.();
-  }
-
-  async heard(): Promise<void> {
-    if (!this.#rung) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    this.#wake = undefined;
-    this.#rung = false;
+async function serve(request: HttpRequest, response: HttpResponse, options: Serving): Promise<void> {
+  const { framing, clock, bodyBytesMax: bytesMax, requestTimeoutMs, onRpc } = options;
+  const startedAt = clock.now();
+  const { headers } = request;
+  const onEnd = (code: Rpc["code"]) => {
+    const durationMs = clock.now() - startedAt;
+    onRpc({ procedure: PROCEDURE, protocol: framing.protocol, code, durationMs });
+  };
+  try {
+    const body = await readBody(request, { bytesMax, timeoutMs: requestTimeoutMs, clock });
+    const compression = headers[framing.encodingHeader]?.toString();
+    const { since, omitKills } = await parseRequest(body, { format: framing.format, compression, bytesMax });
+    follow({
+      ...options,
+      response,
+      since: fromRequest(since),
+      omitsKills: omitKills,
+      timeoutMs: framing.timeoutMs(headers),
+      onStalled: () => options.onStalled(PROCEDURE),
+      onEnd,
+    });
+  } catch (error) {
+    const isForeseen = error instanceof ConnectError;
+    if (!isForeseen) options.onInternalError(error, PROCEDURE);
+    if (!response.headersSent) response.writeHead(200, framing.headers);
+    framing.end(response, isForeseen ? error : new ConnectError("internal error", Code.Internal));
+    onEnd(nameOf(codeOf(error)));
   }
 }

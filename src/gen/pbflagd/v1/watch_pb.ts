@@ -23,7 +23,9 @@ export const file_pbflagd_v1_watch: GenFile = /*@__PURE__*/
  */
 export type WatchRequest = Message<"pbflagd.v1.WatchRequest"> & {
   /**
-   * What the caller knows already: it is told what has changed since then. Unset: it knows nothing.
+   * What the caller knows already: it is told what has changed since then. Unset: it knows nothing. A caller that knows
+   * more than this evaluator, having followed another one, hears heartbeats until this one knows as much: it is never told
+   * what is older than `since`. Then comes `changed`, with what has changed since, or with nothing.
    *
    * @generated from field: pbflagd.v1.Version since = 1;
    */
@@ -49,7 +51,8 @@ export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
  */
 export type WatchResponse = Message<"pbflagd.v1.WatchResponse"> & {
   /**
-   * Of the kill set that is told. Unset where the store has none, and while nothing is known yet.
+   * Of the kill set that is told; of a heartbeat, what this evaluator knows, which may be older than `since`. Unset where
+   * the store has none, and while nothing is known yet.
    *
    * @generated from field: pbflagd.v1.Version version = 1;
    */
@@ -108,7 +111,8 @@ export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
   messageDesc(file_pbflagd_v1_watch, 1);
 
 /**
- * Anything may have changed. The first event for who knows nothing, or too little; later where changes are not known.
+ * Anything may have changed. The first event for who knows nothing, or too little; later where changes are not known, or
+ * are too many to list: ids of more than 65,536 characters.
  *
  * @generated from message pbflagd.v1.Resync
  */
@@ -155,7 +159,7 @@ export const ChangedSchema: GenMessage<Changed> = /*@__PURE__*/
   messageDesc(file_pbflagd_v1_watch, 3);
 
 /**
- * Nothing changed.
+ * There is nothing to tell.
  *
  * @generated from message pbflagd.v1.Heartbeat
  */
@@ -200,7 +204,13 @@ export const WatchService: GenService<{
   /**
    * First what is in force, then every change of it, as it is learnt. Changes that follow each other faster than the
    * follower takes them come as one. The stream ends with OK when this evaluator stops: go on elsewhere, with the last
-   * version as `since`. A follower that takes nothing for ten seconds is cut.
+   * version as `since`. Messages are not compressed.
+   *
+   * A message leaves this evaluator in pieces of 64 KiB, and a follower for which a piece cannot leave within ten seconds
+   * is cut. That is not yet a follower that does not read: the systems on both sides take up to some megabytes for it, over
+   * HTTP/2 as much as the follower allows a stream (64 KiB unless it says otherwise), and do not tell whether that is read.
+   * Until those are full, a follower that has stopped reading goes unnoticed, and costs no more than a heartbeat does. Here
+   * it never holds more than one message, of which the kill set is shared with everybody who is told the same.
    *
    * @generated from rpc pbflagd.v1.WatchService.Watch
    */
