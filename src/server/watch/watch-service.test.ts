@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { gzipSync } from "node:zlib";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Code, createClient, type Transport } from "@connectrpc/connect";
 import {
   createConnectTransport,
@@ -17,13 +18,20 @@ import { flagValue, overrideOf, stateOf } from "../../../test/support/flag-build
 import { WatchScene } from "../../../test/support/watch-scene.ts";
 import {
   openGrpcJsClient,
+  openHttp2,
   openRaw,
+  type PlainRequest,
   recordHttp2Request,
   sendHttp1,
 } from "../../../test/support/wire-clients.ts";
 import type { Version } from "../../evaluation/version.ts";
 import { toWireVersion } from "../../evaluation/wire-version.ts";
-import { type WatchRequestSchema, type WatchResponse, WatchService } from "../../gen/pbflagd/v1/watch_pb.ts";
+import {
+  WatchRequestSchema,
+  type WatchResponse,
+  WatchResponseSchema,
+  WatchService,
+} from "../../gen/pbflagd/v1/watch_pb.ts";
 import { openTransport } from "../../upstream/transport/open-transport.ts";
 
 const { watch } = WatchService.method;
@@ -196,6 +204,84 @@ test.each([
     error: { code: "invalid_argument", message: expect.stringContaining(reason) },
   });
   expect(scene.rpcs).toMatchObject([{ code: "invalid_argument", protocol: "connect" }]);
+});
+
+/** Follows until the daemon stops. */
+async function followPlainly(
+  scene: WatchScene,
+  headers: Readonly<Record<string, string>>,
+  message: Uint8Array,
+  flag = 0,
+) {
+  const body = Buffer.concat([Buffer.from([flag, 0, 0, 0, message.length]), message]);
+  const answering = sendHttp1(scene.port, { method: "POST", path: PATH, headers, body });
+  await eventually(() => scene.followers === 1 || scene.rpcs.length === 1);
+  scene.stop();
+  const { status: code, headers: answered, body: answer } = await answering;
+  const length = answer.readUInt32BE(1);
+  const [first, end] = [answer.subarray(5, 5 + length), answer.subarray(5 + length)];
+  return { code, type: answered["content-type"], first, end };
+}
+
+test.each<[string, string, Buffer]>([
+  [
+    "application/connect+json; charset=utf-8",
+    "application/connect+json",
+    Buffer.from("\x02\0\0\0\x02{}", "latin1"),
+  ],
+  [
+    "application/grpc-web+json",
+    "application/grpc-web+json",
+    Buffer.from("\x80\0\0\0\x10grpc-status: 0\r\n", "latin1"),
+  ],
+])("a message may be JSON of the type %s", async (contentType, type, end) => {
+  await using scene = await WatchScene.open();
+  const request = Buffer.from('{"omitKills":true,"fromTheFuture":1}');
+  const told = await followPlainly(scene, { "content-type": contentType }, request);
+  expect(told).toMatchObject({ code: 200, type, end });
+  expect(JSON.parse(told.first.toString())).toEqual({
+    version: { epoch: "epoch-1", revision: "2" },
+    heartbeatIntervalMs: "2000",
+    resync: {},
+  });
+});
+
+test("a request may be compressed, but not in a way that nobody knows", async () => {
+  const message = gzipSync(toBinary(WatchRequestSchema, create(WatchRequestSchema, { omitKills: true })));
+  const headers = (compression: string) => ({
+    "content-type": "application/connect+proto",
+    "connect-content-encoding": compression,
+  });
+  await using scene = await WatchScene.open();
+  const { first } = await followPlainly(scene, headers("gzip"), message, 1);
+  expect(fromBinary(WatchResponseSchema, first).event).toMatchObject({ case: "resync" });
+  await using other = await WatchScene.open();
+  await followPlainly(other, headers("br"), message, 1);
+  expect(other.rpcs).toMatchObject([{ code: "unimplemented" }]);
+});
+
+test.each<[string, PlainRequest["method"], string, number]>([
+  ["another method", "GET", "application/connect+proto", 405],
+  ["the type of a single message", "POST", "application/json", 415],
+  ["no type", "POST", "", 415],
+])("%s is refused", async (_, method = "", type, expected) => {
+  await using scene = await WatchScene.open();
+  const { status: code } = await sendHttp1(scene.port, {
+    method,
+    path: PATH,
+    headers: { "content-type": type },
+  });
+  expect(code).toBe(expected);
+});
+
+test("a time limit that cannot be read is the caller's mistake", async () => {
+  await using scene = await WatchScene.open();
+  await followPlainly(
+    scene,
+    { "content-type": "application/connect+proto", "connect-timeout-ms": "soon" },
+    Buffer.alloc(0),
+  );
+  expect(scene.rpcs).toMatchObject([{ code: "invalid_argument" }]);
 });
 
 test("a request that is too large is refused", async () => {
@@ -430,6 +516,45 @@ async function killMany(scene: WatchScene): Promise<void> {
     scene.store.set(stateOf(`${"x".repeat(4_000)}/${i}`, { mode: "killed" }));
   await scene.poll();
 }
+
+describe("a follower over HTTP/2 that does not read", () => {
+  /** It allows 64 KiB a stream. */
+  async function followOnce(scene: WatchScene) {
+    const session = await openHttp2(scene.port);
+    const headers = { ":method": "POST", ":path": PATH, "content-type": "application/grpc", te: "trailers" };
+    const stream = session.request(headers);
+    stream.on("error", () => {});
+    stream.end(Buffer.alloc(5));
+    await eventually(() => scene.followers === 1);
+    return session;
+  }
+
+  test("is cut ten seconds after it could take no more", async () => {
+    const stalled: string[] = [];
+    await using scene = await WatchScene.open({ onStalled: (procedure) => stalled.push(procedure) });
+    for (let i = 0; i < 100; i += 1)
+      scene.store.set(stateOf(`${"x".repeat(1_000)}/${i}`, { mode: "killed" }));
+    await scene.poll();
+    const session = await followOnce(scene);
+    await scene.clock.advance(9_999);
+    expect({ followers: scene.followers, stalled }).toEqual({ followers: 1, stalled: [] });
+    await scene.clock.advance(1);
+    expect({ followers: scene.followers, stalled }).toEqual({ followers: 0, stalled: [PATH.slice(1)] });
+    session.destroy();
+  });
+
+  test("is left alone as long as what it was told has left the daemon", async () => {
+    await using scene = await WatchScene.open();
+    const session = await followOnce(scene);
+    for (let i = 0; i < 30; i += 1) {
+      const before = session.socket.bytesRead;
+      await scene.clock.advance(2_000);
+      await eventually(() => session.socket.bytesRead > before, { what: `heartbeat ${i}` });
+    }
+    expect(scene.followers).toBe(1);
+    session.destroy();
+  });
+});
 
 /** Commits that are learnt one by one. */
 async function changeOften(scene: WatchScene, good: Follower): Promise<void> {
