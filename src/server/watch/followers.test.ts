@@ -65,7 +65,8 @@ test("who always has something to look for does not keep the others, nor the res
   });
   seat.ask();
   for (let i = 0; i < 10; i += 1) await setImmediate();
-  expect(looks).toBeGreaterThan(1);
+  // Once in each turn of the event loop.
+  expect([looks > 1, looks < 20]).toEqual([true, true]);
   followers.join(() => done.push("other")).ask();
   await settle();
   expect(done).toContain("other");

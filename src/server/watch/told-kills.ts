@@ -23,7 +23,7 @@ export class ToldKills {
 
   /** `pbflagd.v1.KillSet`, always the same bytes. At once, unless it was prepared. */
   in(format: Format): Uint8Array {
-    return this.#encoded.get(format) ?? runAtOnce(this.prepare(format));
+    return runAtOnce(this.prepare(format));
   }
 
   /** Encodes it with places to pause. */

@@ -482,8 +482,8 @@ test("a version that no database can have said is the caller's mistake", async (
 /** A follower's request as HTTP/1.1 has it. */
 const HTTP1_REQUEST = `POST ${PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/connect+proto\r\nContent-Length: 5\r\n\r\n\0\0\0\0\0`;
 
-describe("a client that has left before its stream began", () => {
-  test("is no follower, however many requests stood in line behind each other", async () => {
+describe("a client whose stream cannot begin", () => {
+  test("is no follower once it has left, however many requests stood in line behind each other", async () => {
     await using scene = await WatchScene.open();
     const { socket, closed } = await openRaw(scene.port);
     socket.write(HTTP1_REQUEST.repeat(20));
@@ -493,6 +493,18 @@ describe("a client that has left before its stream began", () => {
     await eventually(() => scene.server.connectionCount === 0);
     await eventually(() => scene.followers === 0, { what: "no follower is left" });
     expect(scene.rpcs.map(({ code }) => code)).toEqual(Array(20).fill("canceled"));
+  });
+
+  test("is not waited for behind a stream that has no end", async () => {
+    await using scene = await WatchScene.open();
+    const { socket, received } = await openRaw(scene.port);
+    socket.write(HTTP1_REQUEST.repeat(3));
+    await eventually(() => scene.followers === 3 && received().includes("a/2"));
+    await scene.clock.advance(10_000);
+    expect(scene.followers).toBe(1);
+    expect(scene.rpcs.map(({ code }) => code)).toEqual(["canceled", "canceled"]);
+    socket.destroy();
+    await eventually(() => scene.followers === 0);
   });
 
   test("is no follower, over an HTTP/2 session that a broken frame ends", async () => {
@@ -536,6 +548,7 @@ describe("a follower over HTTP/2 that does not read", () => {
       scene.store.set(stateOf(`${"x".repeat(1_000)}/${i}`, { mode: "killed" }));
     await scene.poll();
     const session = await followOnce(scene);
+    await eventually(() => session.socket.bytesRead > 64_000);
     await scene.clock.advance(9_999);
     expect({ followers: scene.followers, stalled }).toEqual({ followers: 1, stalled: [] });
     await scene.clock.advance(1);
