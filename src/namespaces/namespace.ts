@@ -196,7 +196,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   const behindAlarm = new Alarm(clock);
   const readiness = new Readiness();
   const heard = { kills: new Readiness(), flags: new Readiness() };
-  /** When the store last failed or may have had changes that nobody told, and as of when it last told the kill set. */
+  /** When the store last failed or may have had changes that nobody told, and when the poll set out that last told the kill set. */
   let doubtedAt = -Infinity;
   let polledAt = -Infinity;
   /** The newest that a notice said there is. */
@@ -277,7 +277,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       },
       onPollEnds: () => catchUp.pollEnds(),
       onKills: (answer, askedAt) => {
-        polledAt = askedAt - answer.ageMs;
+        polledAt = askedAt;
         knowledge.applyKills(answer, askedAt);
         heard.kills.reach();
         // Whoever answered was behind whoever told: a replica, or another upstream.
