@@ -34,6 +34,15 @@ describe("loadDescriptors() reads", () => {
   });
 });
 
+test("loadDescriptors() does not parse again what it was given as known", async () => {
+  const path = join(folder, "set.pb");
+  await writeFile(path, setOf("a"));
+  const known = await loadDescriptors(path);
+  expect(await loadDescriptors(path, known)).toBe(known);
+  await writeFile(path, setOf("b"));
+  expect((await loadDescriptors(path, known)).features).toMatchObject([{ id: "b" }]);
+});
+
 describe("loadDescriptors() names the path and the reason where there is", () => {
   test("nothing", async () => {
     const path = join(folder, "missing.pb");

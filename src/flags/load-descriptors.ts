@@ -11,12 +11,13 @@ const filesMax = 1_000;
 
 /**
  * Reads a descriptor set from a file, or from all `.pb` files of a directory, merged. Parses it without holding up the
- * process. Throws a DescriptorError that names the path.
+ * process; or resolves with `known` itself, if that was made of the same bytes. Throws a DescriptorError that names the path.
  */
-export async function loadDescriptors(path: string): Promise<FlagTable> {
+export async function loadDescriptors(path: string, known?: FlagTable): Promise<FlagTable> {
   const sources = await readSources(path);
-  const table = await runInSlices(parseDescriptorsInSteps(sources));
-  return { ...table, descriptorSet: await toDescriptorSet(sources) };
+  const descriptorSet = await toDescriptorSet(sources);
+  if (known?.descriptorSet?.hash === descriptorSet.hash) return known;
+  return { ...(await runInSlices(parseDescriptorsInSteps(sources))), descriptorSet };
 }
 
 /**

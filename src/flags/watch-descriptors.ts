@@ -66,7 +66,8 @@ export function openDescriptorWatch(options: DescriptorWatchOptions): Descriptor
 }
 
 async function reload(path: string, table: Latest<FlagTable>, force: boolean): Promise<ReloadResult> {
-  const next = await loadDescriptors(path).catch(toRejection);
+  const next = await loadDescriptors(path, table.value).catch(toRejection);
   if ("kind" in next) return next;
+  if (next === table.value) return { kind: "unchanged" };
   return takeTable(table, next, { name: path, occasion: force ? "forced reload" : "reload" });
 }
