@@ -1,9 +1,10 @@
 import { runAtOnce } from "../system/run-in-slices.ts";
 import { compareTables, isUnchanged } from "./compare-tables.ts";
 import { createFlagTable, type FlagTable } from "./definition.ts";
+import { Pace } from "./pace.ts";
 import { definitionsMax, type FileFlags, type Located, readFeatures } from "./read-features.ts";
 import { quote, type Report } from "./read-flag.ts";
-import { bytesOf, WireError, wireFields } from "./wire-fields.ts";
+import { WireError, WireReader } from "./wire-reader.ts";
 
 /** A `google.protobuf.FileDescriptorSet` as bytes. */
 export interface DescriptorSource {
@@ -41,35 +42,43 @@ export function parseDescriptors(sources: readonly DescriptorSource[]): FlagTabl
 
 /** The same in small steps, for runInSlices. */
 export function* parseDescriptorsInSteps(sources: readonly DescriptorSource[]): Generator<void, FlagTable> {
-  const steps = parse(sources);
-  for (let i = 0; i < partsMax; i++) {
+  const pace = new Pace();
+  const steps = parse(sources, pace);
+  for (;;) {
     const step = steps.next();
     if (step.done === true) return step.value;
+    if (pace.count > partsMax)
+      throw new DescriptorError([`the descriptors must have at most ${partsMax} parts, got more`]);
     yield;
   }
-  throw new DescriptorError([`the descriptors must have at most ${partsMax} parts, got more`]);
 }
 
-function* parse(sources: readonly DescriptorSource[]): Generator<void, FlagTable> {
+function* parse(sources: readonly DescriptorSource[], pace: Pace): Generator<void, FlagTable> {
   const problems = new Set<string>();
   const report: Report = (problem) => {
     problems.add(problem);
     if (problems.size >= problemsMax) throw new DescriptorError([...problems, "and perhaps more"]);
   };
   const files = new Map<string, SourcedFile>();
-  for (const source of sources) yield* readSource(source, files, report);
+  for (const source of sources) yield* readSource(source, files, { report, pace });
 
   const features = [...files.values()].flatMap((file) => file.features);
   const flags = [...files.values()].flatMap((file) => file.flags);
   checkCount(features.length + flags.length, report);
-  yield* checkUnique("feature id", features, ({ id }) => id, report);
+  const context = { report, pace };
+  yield* checkUnique("feature id", features, ({ id }) => id, context);
   // Two messages with one feature id would repeat all their flags' ids here.
   if (problems.size === 0) {
-    yield* checkUnique("field number", flags, ({ id }) => id, report);
-    yield* checkUnique("field name", flags, ({ alias }) => alias, report);
+    yield* checkUnique("field number", flags, ({ id }) => id, context);
+    yield* checkUnique("field name", flags, ({ alias }) => alias, context);
   }
   if (problems.size > 0) throw new DescriptorError([...problems]);
   return toTable({ features, flags });
+}
+
+interface Context {
+  readonly report: Report;
+  readonly pace: Pace;
 }
 
 interface SourcedFile extends FileFlags {
@@ -79,14 +88,16 @@ interface SourcedFile extends FileFlags {
 function* readSource(
   source: DescriptorSource,
   files: Map<string, SourcedFile>,
-  report: Report,
+  context: Context,
 ): Generator<void, void> {
+  const { report, pace } = context;
   try {
-    for (const part of wireFields(source.bytes)) {
-      yield;
-      if (part.no >= firstExtension) continue;
-      if (part.no !== 1) throw new WireError(`field ${part.no}, where only 1 is known`);
-      merge({ ...(yield* readFeatures(bytesOf(part), report)), source: source.name }, files, report);
+    const reader = new WireReader(source.bytes);
+    while (reader.next()) {
+      if (pace.isDue(reader.length)) yield;
+      if (reader.no >= firstExtension) continue;
+      if (reader.no !== 1) throw new WireError(`field ${reader.no}, where only 1 is known`);
+      merge({ ...(yield* readFeatures(reader.message(), context)), source: source.name }, files, report);
     }
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
@@ -116,11 +127,11 @@ function* checkUnique<T>(
   what: string,
   found: readonly Located<T>[],
   keyOf: (definition: T) => string,
-  report: Report,
+  { report, pace }: Context,
 ): Generator<void, void> {
   const places = new Map<string, string>();
   for (const { definition, where } of found) {
-    yield;
+    if (pace.isDue(0)) yield;
     const key = keyOf(definition);
     const other = places.get(key);
     if (other !== undefined) report(`${where}: the ${what} must be unique, got ${quote(key)} as in ${other}`);

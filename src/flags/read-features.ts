@@ -1,9 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import { type FeatureOptions, FeatureOptionsSchema } from "../gen/pbflags/options_pb.ts";
+import { decode } from "./decode.ts";
 import type { FeatureDefinition, FlagDefinition } from "./definition.ts";
+import type { Pace } from "./pace.ts";
 import { readField, readOption } from "./read-field.ts";
-import { checkName, checkStorable, decodeOption, quote, type Report, toFlag } from "./read-flag.ts";
-import { bytesOf, toText, WireError, wireFields } from "./wire-fields.ts";
+import { attempt, checkName, checkStorable, quote, type Report, toFlag } from "./read-flag.ts";
+import { WireError, type WireReader } from "./wire-reader.ts";
 
 /** What one .proto file defines. */
 export interface FileFlags {
@@ -26,6 +28,7 @@ interface File {
   readonly features: Located<FeatureDefinition>[];
   readonly flags: Located<FlagDefinition>[];
   readonly report: Report;
+  readonly pace: Pace;
 }
 
 const featureOptionNumber = 51000;
@@ -47,42 +50,49 @@ const nestingMax = 100;
  *
  * Pauses often, so that bytes of any size can be read without holding up the process. Throws a WireError.
  */
-export function* readFeatures(bytes: Uint8Array, report: Report): Generator<void, FileFlags> {
-  const { name } = yield* readHead(bytes);
+export function* readFeatures(
+  reader: WireReader,
+  { report, pace }: { readonly report: Report; readonly pace: Pace },
+): Generator<void, FileFlags> {
+  const { name } = yield* readHead(reader.again(), pace);
   if (name === "") throw new WireError("a file has no name");
-  const file: File = { name, features: [], flags: [], report };
-  for (const part of wireFields(bytes)) {
-    yield;
-    if (part.no === 4) yield* readMessage(bytesOf(part), `${name}: `, 1, file);
-    else if (part.no === 7) refuseExtension(bytesOf(part), `${name}: `, report);
+  const file: File = { name, features: [], flags: [], report, pace };
+  while (reader.next()) {
+    if (pace.isDue(reader.length)) yield;
+    if (reader.no === 4) yield* readMessage(reader.message(), `${name}: `, 1, file);
+    else if (reader.no === 7) refuseExtension(reader, `${name}: `, report);
   }
   return file;
 }
 
-function* readMessage(bytes: Uint8Array, prefix: string, depth: number, file: File): Generator<void, void> {
+function* readMessage(reader: WireReader, prefix: string, depth: number, file: File): Generator<void, void> {
   if (depth > nestingMax) throw new WireError(`messages are nested deeper than ${nestingMax}`);
-  const { name, options } = yield* readHead(bytes, 7);
+  const { name, options } = yield* readHead(reader.again(), file.pace, 7);
   const where = prefix + (name || unnamed);
   const feature = readFeature(options, name, where, file);
-  for (const part of wireFields(bytes)) {
-    yield;
-    if (part.no === 2) readFlag(bytesOf(part), feature, `${where}.`, file);
-    else if (part.no === 3) yield* readMessage(bytesOf(part), `${where}.`, depth + 1, file);
-    else if (part.no === 6) refuseExtension(bytesOf(part), `${where}.`, file.report);
+  while (reader.next()) {
+    if (file.pace.isDue(reader.length)) yield;
+    if (reader.no === 2) readFlag(reader, feature, where, file);
+    else if (reader.no === 3) yield* readMessage(reader.message(), `${where}.`, depth + 1, file);
+    else if (reader.no === 6) refuseExtension(reader, `${where}.`, file.report);
   }
 }
 
 function readFeature(
-  options: readonly Uint8Array[],
+  options: readonly WireReader[],
   displayName: string,
   where: string,
   file: File,
 ): FeatureDefinition | undefined {
-  const bytes = readOption(options, featureOptionNumber);
-  if (bytes === undefined) return undefined;
+  const found = readOption(options, featureOptionNumber);
+  if (found === undefined) return undefined;
   const report: Report = (problem) => file.report(`${where}: ${problem}`);
   checkName(displayName, report);
-  const option = decodeOption(FeatureOptionsSchema, bytes, report);
+  const option = attempt(
+    FeatureOptionsSchema.typeName,
+    () => decode(FeatureOptionsSchema, found.rest()),
+    report,
+  );
   if (option !== undefined) checkFeature(option, report);
   // One that is not right is needed, too: to find what is wrong with its flags.
   const { id, description, owner } = option ?? create(FeatureOptionsSchema);
@@ -111,14 +121,14 @@ function checkId(id: string, report: Report): void {
 }
 
 function readFlag(
-  bytes: Uint8Array,
+  reader: WireReader,
   feature: FeatureDefinition | undefined,
-  prefix: string,
+  message: string,
   file: File,
 ): void {
-  const field = readField(limited(bytes, pieceBytesMax));
+  const field = readField(limited(reader, pieceBytesMax).message());
   if (field.flagOption === undefined) return;
-  const where = prefix + (field.name || unnamed);
+  const where = `${message}.${field.name || unnamed}`;
   const report: Report = (problem) => file.report(`${where}: ${problem}`);
   if (feature === undefined) {
     report("a flag must stand in a message with the option (pbflags.feature), got one without");
@@ -129,8 +139,8 @@ function readFlag(
   checkCount(file);
 }
 
-function refuseExtension(bytes: Uint8Array, prefix: string, report: Report): void {
-  const { name, flagOption } = readField(limited(bytes, pieceBytesMax));
+function refuseExtension(reader: WireReader, prefix: string, report: Report): void {
+  const { name, flagOption } = readField(limited(reader, pieceBytesMax).message());
   if (flagOption === undefined) return;
   report(`${prefix}${name}: a flag must be a field of its message, got an extension`);
 }
@@ -143,23 +153,24 @@ function checkCount({ features, flags }: File): void {
 
 interface Head {
   readonly name: string;
-  readonly options: readonly Uint8Array[];
+  readonly options: readonly WireReader[];
 }
 
 /** Name and options may stand behind what they belong to, so they are looked for first. */
-function* readHead(bytes: Uint8Array, optionsNumber?: number): Generator<void, Head> {
+function* readHead(reader: WireReader, pace: Pace, optionsNumber?: number): Generator<void, Head> {
   let name = "";
-  const options: Uint8Array[] = [];
-  for (const part of wireFields(bytes)) {
-    yield;
-    if (part.no === 1) name = toText(limited(bytesOf(part), nameBytesMax));
-    if (part.no === optionsNumber) options.push(limited(bytesOf(part), pieceBytesMax));
+  const options: WireReader[] = [];
+  while (reader.next()) {
+    if (pace.isDue(reader.length)) yield;
+    if (reader.no === 1) name = limited(reader, nameBytesMax).text();
+    if (reader.no === optionsNumber) options.push(limited(reader, pieceBytesMax).message());
     if (options.length > optionPartsMax) throw new WireError(`options in more than ${optionPartsMax} parts`);
   }
   return { name, options };
 }
 
-function limited(bytes: Uint8Array, bytesMax: number): Uint8Array {
-  if (bytes.length <= bytesMax) return bytes;
-  throw new WireError(`a name, a field or its options have ${bytes.length} bytes, more than ${bytesMax}`);
+function limited(reader: WireReader, bytesMax: number): WireReader {
+  const { length } = reader;
+  if (length <= bytesMax) return reader;
+  throw new WireError(`a name, a field or its options have ${length} bytes, more than ${bytesMax}`);
 }

@@ -1,5 +1,5 @@
 import type { FlagType } from "./definition.ts";
-import { bytesOf, numberOf, toText, wireFields } from "./wire-fields.ts";
+import { WireReader } from "./wire-reader.ts";
 
 /** A field of a message, as far as flags are concerned. */
 export interface FieldShape {
@@ -9,24 +9,24 @@ export interface FieldShape {
   readonly kind: string;
   /** Undefined for a kind that no flag can have. */
   readonly flagType: FlagType | undefined;
-  /** The bytes of the option `(pbflags.flag)`. Undefined: the field is no flag. */
-  readonly flagOption: Uint8Array | undefined;
+  /** The option `(pbflags.flag)`. Undefined: the field is no flag. */
+  readonly flagOption: WireReader | undefined;
 }
 
 const flagOptionNumber = 51001;
 const labelRepeated = 3;
 
 /** Reads a `google.protobuf.FieldDescriptorProto`. Throws a WireError. */
-export function readField(bytes: Uint8Array): FieldShape {
+export function readField(field: WireReader): FieldShape {
   let [name, number, label, type, typeName] = ["", 0, 0, 0, ""];
-  const options: Uint8Array[] = [];
-  for (const field of wireFields(bytes)) {
-    if (field.no === 1) name = toText(bytesOf(field));
-    else if (field.no === 3) number = numberOf(field);
-    else if (field.no === 4) label = numberOf(field);
-    else if (field.no === 5) type = numberOf(field);
-    else if (field.no === 6) typeName = toText(bytesOf(field));
-    else if (field.no === 8) options.push(bytesOf(field));
+  const options: WireReader[] = [];
+  while (field.next()) {
+    if (field.no === 1) name = field.text();
+    else if (field.no === 3) number = field.int32();
+    else if (field.no === 4) label = field.int32();
+    else if (field.no === 5) type = field.int32();
+    else if (field.no === 6) typeName = field.text();
+    else if (field.no === 8) options.push(field.message());
   }
   const repeated = label === labelRepeated;
   const [kind, flagType] = kinds[type] ?? [`type ${type}`, undefined];
@@ -40,13 +40,14 @@ export function readField(bytes: Uint8Array): FieldShape {
 }
 
 /**
- * One extension out of the bytes of an options message, which may come in parts, as protobuf allows.
+ * One extension out of an options message, which may come in parts, as protobuf allows.
  * It is found by its number, so the set need not contain the file that declares it.
  */
-export function readOption(parts: readonly Uint8Array[], number: number): Uint8Array | undefined {
-  const found = parts.flatMap((part) => [...wireFields(part)].filter(({ no }) => no === number).map(bytesOf));
+export function readOption(parts: readonly WireReader[], number: number): WireReader | undefined {
+  const found: WireReader[] = [];
+  for (const part of parts) while (part.next()) if (part.no === number) found.push(part.message());
   // Parts of a message, put one after the other, are the message.
-  return found.length > 1 ? Buffer.concat(found) : found[0];
+  return found.length > 1 ? new WireReader(Buffer.concat(found.map((part) => part.rest()))) : found[0];
 }
 
 /** By number in `google.protobuf.FieldDescriptorProto.Type`. */

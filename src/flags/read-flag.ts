@@ -1,11 +1,9 @@
-import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
-import { WireType } from "@bufbuild/protobuf/wire";
-import { type FlagDefault, type FlagOptions, FlagOptionsSchema } from "../gen/pbflags/options_pb.ts";
-import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
+import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
 import type { FlagDefinition, FlagType } from "./definition.ts";
 import { caseOfType } from "./flag-value.ts";
 import type { FieldShape } from "./read-field.ts";
-import { decode, WireError, wireFields } from "./wire-fields.ts";
+import { type FlagOption, readFlagOption, unknownKind } from "./read-flag-option.ts";
+import { WireError, type WireReader } from "./wire-reader.ts";
 
 /** Says what is wrong, as "reason, got X". */
 export type Report = (problem: string) => void;
@@ -13,14 +11,13 @@ export type Report = (problem: string) => void;
 const fieldNumberMax = 2 ** 29 - 1;
 /** The width of the database's column. */
 const layerCharsMax = 50;
-/** Where pbflags v0.4 and v0.5 kept the layer, as an enum. */
-const oldLayerNumber = 3;
+/** By their number in the enum of pbflags v0.4 and v0.5. */
 const oldLayers = ["", "", "user"];
 
 /** Makes a flag of a field that carries the option; reports everything that is wrong with it. */
 export function toFlag(
   field: FieldShape,
-  flagOption: Uint8Array,
+  flagOption: WireReader,
   featureId: string,
   report: Report,
 ): FlagDefinition | undefined {
@@ -34,7 +31,7 @@ export function toFlag(
       `a flag must be bool, string, int64, sint64, sfixed64, double or a list of these, got ${field.kind}`,
     );
   }
-  const option = decodeOption(FlagOptionsSchema, flagOption, report);
+  const option = attempt("pbflags.FlagOptions", () => readFlagOption(flagOption), report);
   if (option === undefined || type === undefined) return undefined;
   checkStorable(option.description, "description", report);
   return {
@@ -44,24 +41,20 @@ export function toFlag(
     fieldNumber: number,
     name,
     type,
-    layer: layerOf(option, flagOption, report),
+    layer: layerOf(option, report),
     description: option.description,
-    defaultValue: defaultOf(option.default, type, report),
+    defaultValue: defaultOf(option, type, report),
     supportedValues: option.supportedValues,
   };
 }
 
-/** The option. Undefined, and reported, if the bytes are none. */
-export function decodeOption<Desc extends DescMessage>(
-  schema: Desc,
-  bytes: Uint8Array,
-  report: Report,
-): MessageShape<Desc> | undefined {
+/** What is read of an option. Undefined, and reported, if its bytes are none. */
+export function attempt<T>(typeName: string, read: () => T, report: Report): T | undefined {
   try {
-    return decode(schema, bytes);
+    return read();
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
-    report(`the option must be a ${schema.typeName}, got bytes that are none (${error.message})`);
+    report(`the option must be a ${typeName}, got bytes that are none (${error.message})`);
     return undefined;
   }
 }
@@ -82,8 +75,8 @@ export function quote(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }
 
-function layerOf(option: FlagOptions, flagOption: Uint8Array, report: Report): string {
-  const layer = (option.layer === "" ? oldLayer(flagOption, report) : option.layer).toLowerCase();
+function layerOf(option: FlagOption, report: Report): string {
+  const layer = (option.layer === "" ? oldLayer(option, report) : option.layer).toLowerCase();
   if (layer === "" || layer === "global") return "";
   if (!/^[a-z0-9_.-]+$/.test(layer)) {
     report(`the layer must be letters, digits, _ . and -, got ${quote(option.layer)}`);
@@ -94,52 +87,24 @@ function layerOf(option: FlagOptions, flagOption: Uint8Array, report: Report): s
   return layer;
 }
 
-function oldLayer(flagOption: Uint8Array, report: Report): string {
-  const last = [...wireFields(flagOption)].findLast(
-    ({ no, wireType }) => no === oldLayerNumber && wireType === WireType.Varint,
-  );
-  if (last === undefined) return "";
-  const layer = oldLayers[last.number];
-  if (layer === undefined) {
-    report(`the layer in field ${oldLayerNumber} must be 0, 1 or 2, got ${last.number}`);
-  }
+function oldLayer({ oldLayer: number }: FlagOption, report: Report): string {
+  if (number === undefined) return "";
+  const layer = oldLayers[number];
+  if (layer === undefined) report(`the layer in field 3 must be 0, 1 or 2, got ${number}`);
   return layer ?? "";
 }
 
-function defaultOf(option: FlagDefault | undefined, type: FlagType, report: Report): FlagValue | undefined {
-  if (option === undefined) return undefined;
-  const given = option.value.case ?? (option.$unknown === undefined ? undefined : "a field unknown here");
+function defaultOf(
+  { defaultValue: value }: FlagOption,
+  type: FlagType,
+  report: Report,
+): FlagValue | undefined {
   // `default: {}` names no value: the same as no default.
-  if (given === undefined) return undefined;
-  if (given !== caseOfType[type]) {
-    report(`the default must be ${snakeCase(caseOfType[type])}, got ${snakeCase(given)}`);
-    return undefined;
-  }
-  return toFlagValue(option);
-}
-
-function toFlagValue({ value }: FlagDefault): FlagValue {
-  switch (value.case) {
-    case "boolValue":
-      return create(FlagValueSchema, { value: { case: value.case, value: value.value.value } });
-    case "stringValue":
-      return create(FlagValueSchema, { value: { case: value.case, value: value.value.value } });
-    case "int64Value":
-      return create(FlagValueSchema, { value: { case: value.case, value: value.value.value } });
-    case "doubleValue":
-      return create(FlagValueSchema, { value: { case: value.case, value: value.value.value } });
-    case "boolListValue":
-      return create(FlagValueSchema, { value: { case: value.case, value: { values: value.value.values } } });
-    case "stringListValue":
-      return create(FlagValueSchema, { value: { case: value.case, value: { values: value.value.values } } });
-    case "int64ListValue":
-      return create(FlagValueSchema, { value: { case: value.case, value: { values: value.value.values } } });
-    case "doubleListValue":
-      return create(FlagValueSchema, { value: { case: value.case, value: { values: value.value.values } } });
-    case undefined:
-      break;
-  }
-  return create(FlagValueSchema);
+  if (value.case === undefined) return undefined;
+  if (value.case !== unknownKind && value.case === caseOfType[type])
+    return { $typeName: "pbflags.v1.FlagValue", value };
+  report(`the default must be ${snakeCase(caseOfType[type])}, got ${snakeCase(value.case)}`);
+  return undefined;
 }
 
 /** The name in the .proto file of a field that the generated code calls `stringListValue`. */

@@ -1,5 +1,5 @@
 import type { FlagState, Override } from "../evaluation/state.ts";
-import { decode } from "../flags/wire-fields.ts";
+import { decode } from "../flags/decode.ts";
 import { type SupportedValues, SupportedValuesSchema } from "../gen/pbflags/options_pb.ts";
 import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
 import { runInSlices } from "../system/run-in-slices.ts";

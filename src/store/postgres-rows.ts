@@ -1,7 +1,7 @@
 import type { FlagState, KilledOverride, Mode, Override } from "../evaluation/state.ts";
+import { decode } from "../flags/decode.ts";
 import type { FlagType } from "../flags/definition.ts";
 import { caseOfType } from "../flags/flag-value.ts";
-import { decode } from "../flags/wire-fields.ts";
 import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
 
 /** What both kinds of row hold. */
