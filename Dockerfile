@@ -11,7 +11,8 @@ COPY package.json package-lock.json .npmrc ./
 FROM packages AS compiled
 # With the optional ones: TypeScript's compiler is such a package.
 RUN npm ci --ignore-scripts
-COPY tsconfig.json tsconfig.build.json ./
+COPY LICENSE tsconfig.json tsconfig.build.json ./
+COPY build ./build
 COPY src ./src
 RUN npm run build
 

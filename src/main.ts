@@ -1,5 +1,3 @@
-#!/usr/bin/env node
-import { readFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { isatty } from "node:tty";
@@ -9,37 +7,42 @@ import type { Config } from "./config/settings.ts";
 import type { Daemon } from "./daemon.ts";
 import { systemClock as clock } from "./system/clock.ts";
 import { Opened } from "./system/opened.ts";
+import { readOwnVersion } from "./system/own-version.ts";
 import type { Logger } from "./telemetry/logger.ts";
 
 /** A terminal's Ctrl-C reaches us directly and again through npm: so soon after, it is the same one. */
 const SAME_SIGNAL_MS = 300;
 const TRACES_CLOSE_MS = 2_000;
 
-const version = readVersion();
+const version = readOwnVersion();
 const userName = readUserName();
 const stop = new AbortController();
 /** What SIGHUP asks for, once there is a daemon to ask. */
 let reload: (() => void) | undefined;
 
 for (const stream of [process.stdout, process.stderr]) stream.on("error", endWithReader);
-process.exitCode = await run(process.argv.slice(2), {
-  stdout: (text) => void process.stdout.write(text),
-  stderr: (text) => void process.stderr.write(text),
-  stdin: process.stdin,
-  env: process.env,
-  isTerminal: isatty(process.stdout.fd),
-  columns: process.stdout.columns ?? 100,
-  userName,
-  version,
-  clock,
-  interrupted() {
-    const end = new AbortController();
-    process.once("SIGINT", () => end.abort());
-    return end.signal;
-  },
-  serve: (config, warnings, source) => serve({ config, warnings, source }),
-  dev,
-});
+void main();
+
+async function main(): Promise<void> {
+  process.exitCode = await run(process.argv.slice(2), {
+    stdout: (text) => void process.stdout.write(text),
+    stderr: (text) => void process.stderr.write(text),
+    stdin: process.stdin,
+    env: process.env,
+    isTerminal: isatty(process.stdout.fd),
+    columns: process.stdout.columns ?? 100,
+    userName,
+    version,
+    clock,
+    interrupted() {
+      const end = new AbortController();
+      process.once("SIGINT", () => end.abort());
+      return end.signal;
+    },
+    serve: (config, warnings, source) => serve({ config, warnings, source }),
+    dev,
+  });
+}
 
 interface Serving {
   readonly config: Config;
@@ -174,13 +177,6 @@ function endOnUnexpected(logger: Logger): void {
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-}
-
-function readVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
-  const found =
-    typeof manifest === "object" && manifest !== null && "version" in manifest && manifest.version;
-  return typeof found === "string" ? found : "unknown";
 }
 
 /** A user id without a name, as in many containers, has no entry to read. */

@@ -1,11 +1,20 @@
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
-import { expect, test } from "vitest";
+import { beforeAll, expect, inject, test } from "vitest";
+import { bundleScript, linkPackages } from "../../test/support/bundle.ts";
 
-// The SDK belongs to a process and is loaded into it for good, so each test runs a process of its own, from dist.
+// The SDK belongs to a process and is loaded into it for good, so each test runs a process of its own.
+
+let script: string;
+beforeAll(async () => {
+  const folder = join(inject("runFolder"), "tracing");
+  await linkPackages(folder);
+  script = await bundleScript(new URL("../../test/support/traced.ts", import.meta.url), folder);
+});
 
 const CALLER_TRACE = "0af7651916cd43dd8448eb211c80319c";
 const CALLER_SPAN = "b7ad6b7169203331";
@@ -198,10 +207,8 @@ async function runTraced(
   env: Readonly<Record<string, string>>,
   args: readonly string[] = [],
 ): Promise<Readonly<Record<string, unknown>>> {
-  const dist = new URL("../../dist/", import.meta.url);
   const program = `
-    import { openTracing } from ${JSON.stringify(new URL("telemetry/tracing.js", dist).href)};
-    import { systemClock } from ${JSON.stringify(new URL("system/clock.js", dist).href)};
+    import { openTracing, systemClock } from ${JSON.stringify(script)};
     const problems = [];
     const tracing = await openTracing({
       env: process.env,

@@ -4,21 +4,25 @@ import { build } from "esbuild";
 
 const packages = new URL("../../node_modules", import.meta.url).pathname;
 
-/** Makes one JavaScript file, which Node runs as it is, of a TypeScript file and all of ours that it imports. */
+/**
+ * Makes JavaScript, which Node runs as it is, of a TypeScript file and all of ours that it imports. What it imports when it
+ * needs it stays apart.
+ */
 export async function bundleScript(source: URL, folder: string): Promise<string> {
   await mkdir(folder, { recursive: true });
-  const outfile = join(folder, "script.mjs");
   await build({
-    entryPoints: [source.pathname],
-    outfile,
+    entryPoints: { script: source.pathname },
+    outdir: folder,
+    outExtension: { ".js": ".mjs" },
     bundle: true,
+    splitting: true,
     platform: "node",
     format: "esm",
     target: "node20",
     packages: "external",
     logLevel: "silent",
   });
-  return outfile;
+  return join(folder, "script.mjs");
 }
 
 /** Lets scripts in `folder` find the packages that are installed here, but for those named. */
