@@ -17,7 +17,8 @@ const REMEMBERED_MAX = 50_000;
 /** Tells of each invalid value once, and again only after it has changed. */
 export class InvalidValueWatch {
   readonly #onInvalid: (invalid: InvalidValue) => void;
-  readonly #told = new LRUCache<string, string>({ max: REMEMBERED_MAX });
+  /** Made when there is something to remember: it takes its memory at once. */
+  #told: LRUCache<string, string> | undefined;
 
   constructor(onInvalid: (invalid: InvalidValue) => void) {
     this.#onInvalid = onInvalid;
@@ -25,13 +26,15 @@ export class InvalidValueWatch {
 
   check(row: FlagState | Override, type: FlagType | undefined): void {
     const reason = whyInvalid(row, type);
+    if (reason === undefined && this.#told === undefined) return;
     const entityId = "entityId" in row ? row.entityId : undefined;
     // A newline occurs in neither id, so no two rows share a key.
     const key = `${row.flagId}\n${entityId ?? ""}`;
     if (reason === undefined) {
-      this.#told.delete(key);
+      this.#told?.delete(key);
       return;
     }
+    this.#told ??= new LRUCache({ max: REMEMBERED_MAX });
     if (this.#told.get(key) === reason) return;
     this.#told.set(key, reason);
     this.#onInvalid({ flagId: row.flagId, entityId, reason });
