@@ -8,11 +8,14 @@ import type { Daemon } from "./daemon.ts";
 import { systemClock as clock } from "./system/clock.ts";
 import { Opened } from "./system/opened.ts";
 import { readOwnVersion } from "./system/own-version.ts";
+import { keepYoungObjectsSmall } from "./system/young-objects.ts";
 import type { Logger } from "./telemetry/logger.ts";
 
 /** A terminal's Ctrl-C reaches us directly and again through npm: so soon after, it is the same one. */
 const SAME_SIGNAL_MS = 300;
 const TRACES_CLOSE_MS = 2_000;
+/** How long a start that never becomes ready counts as one. */
+const START_MAX_MS = 10_000;
 
 const version = readOwnVersion();
 const userName = readUserName();
@@ -55,6 +58,7 @@ interface Serving {
 /** Runs a daemon until a signal stops it; resolves with the exit code. */
 async function serve({ config, warnings, source, onServing }: Serving): Promise<number> {
   const stopping = listenForStop();
+  const started = keepYoungObjectsSmall();
   const logger = await openLog(config);
   const [{ openDaemon }, { openTracing }] = await Promise.all([
     import("./daemon.ts"),
@@ -90,9 +94,18 @@ async function serve({ config, warnings, source, onServing }: Serving): Promise<
   };
   logger.info("serving", { address: daemon.address, version, pid: process.pid });
   onServing?.(daemon);
+  void startEnds(daemon, stopping).then(started);
   await aborted(stopping);
   logger.info("stopping", { reason: stopping.reason });
   return 0;
+}
+
+/** Resolves when the daemon is ready, should be, or stops. */
+async function startEnds({ namespace }: Daemon, stopping: AbortSignal): Promise<void> {
+  const tooLong = new AbortController();
+  const cancel = clock.after(START_MAX_MS, () => tooLong.abort());
+  await namespace.whenReady(AbortSignal.any([tooLong.signal, stopping])).catch(() => {});
+  cancel();
 }
 
 /** Serves with a database of its own and the example flags. */
