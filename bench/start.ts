@@ -19,16 +19,16 @@ const { values: options } = parseArgs({
   options: {
     flags: { type: "string", default: "5000" },
     rounds: { type: "string", default: "9" },
+    rest: { type: "string", default: "2" },
     main: { type: "string", default: new URL("../../dist/main.js", import.meta.url).pathname },
   },
 });
 const flagCount = Number(options.flags);
 const rounds = Number(options.rounds);
-if (![flagCount, rounds].every((number) => Number.isInteger(number) && number > 0))
-  throw new Error("Cannot measure: --flags and --rounds must be whole numbers above 0");
-
 /** How long after it became ready its memory is read. */
-const REST_MS = 2_000;
+const restSeconds = Number(options.rest);
+if (![flagCount, rounds, restSeconds].every((number) => Number.isInteger(number) && number > 0))
+  throw new Error("Cannot measure: --flags, --rounds and --rest must be whole numbers above 0");
 
 const BARE = `const server = require("node:http").createServer((_, response) => response.end("ok"));
 server.listen(0, "127.0.0.1", () => console.log(JSON.stringify({ event: "serving", address: server.address() })));`;
@@ -36,6 +36,8 @@ server.listen(0, "127.0.0.1", () => console.log(JSON.stringify({ event: "serving
 interface Started {
   readonly listensMs: number;
   readonly readyMs: number;
+  /** Processor time of its main thread until then. On a machine with other things to do, steadier than the time that passed. */
+  readonly busyMs: number;
   readonly residentBytes: number;
 }
 
@@ -47,8 +49,9 @@ async function start(args: readonly string[]): Promise<Started> {
     const listensMs = performance.now() - startedAt;
     while ((await fetch(`http://127.0.0.1:${port}/readyz`)).status !== 200);
     const readyMs = performance.now() - startedAt;
-    await systemClock.sleep(REST_MS);
-    return { listensMs, readyMs, residentBytes: await residentBytes(child.pid ?? 0) };
+    const busyMs = await busyMsOf(child.pid ?? 0);
+    await systemClock.sleep(restSeconds * 1_000);
+    return { listensMs, readyMs, busyMs, residentBytes: await residentBytes(child.pid ?? 0) };
   } finally {
     const exited = once(child, "exit");
     child.kill("SIGTERM");
@@ -72,6 +75,11 @@ async function residentBytes(pid: number): Promise<number> {
   return 1_024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]);
 }
 
+async function busyMsOf(pid: number): Promise<number> {
+  const [nanoseconds = ""] = (await readFile(`/proc/${pid}/task/${pid}/schedstat`, "utf8")).split(" ");
+  return Number(nanoseconds) / 1e6;
+}
+
 async function main(): Promise<void> {
   await using bench = await openBenchDatabase();
   const { url, database, folder } = bench;
@@ -89,12 +97,20 @@ async function main(): Promise<void> {
   console.log(`\n${describeMachine()}, ${flagCount} flags, ${rounds} rounds\n`);
   console.log(
     toTable(
-      ["Variant", "listens after ms", "ready after ms", "min–max", `RSS MiB ${REST_MS / 1_000} s later`],
+      [
+        "Variant",
+        "listens after ms",
+        "ready after ms",
+        "min–max",
+        "of it busy ms",
+        `RSS MiB ${restSeconds} s later`,
+      ],
       [...measured].map(([name, starts]) => [
         name,
         median(starts.map(({ listensMs }) => listensMs)).toFixed(0),
         median(starts.map(({ readyMs }) => readyMs)).toFixed(0),
         spread(starts.map(({ readyMs }) => readyMs)),
+        median(starts.map(({ busyMs }) => busyMs)).toFixed(0),
         median(starts.map(({ residentBytes }) => residentBytes / 2 ** 20)).toFixed(0),
       ]),
     ),
