@@ -8,7 +8,7 @@ import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
 import { openAdmin } from "./daemon/open-admin.ts";
 import { openFeed, takeUpUsable } from "./daemon/open-feed.ts";
-import { type OpenStore, openStore } from "./daemon/open-store.ts";
+import { type OpenStore, openDatabase, openStore } from "./daemon/open-store.ts";
 import { reportServer } from "./daemon/report-server.ts";
 import { keepKnowledge, loadKnowledge } from "./daemon/snapshot.ts";
 import type { ReloadResult } from "./flags/watch-descriptors.ts";
@@ -48,6 +48,9 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
   const { clock, logger, tracing } = deps;
   const opened = new Opened();
   try {
+    // It connects while the descriptors are parsed. The namespace closes it as well: who closes it first, closes it.
+    const database = openDatabase(config, deps);
+    if (database !== undefined) opened.add(database);
     const flags = await loadFlags(config, deps);
     const metrics = createMetrics({
       version: deps.version,
@@ -67,6 +70,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       config,
       deps,
       metrics,
+      database,
       events: {
         onUsable() {
           const { namespace, feed } = hears;

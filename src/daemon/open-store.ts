@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Config } from "../config/settings.ts";
 import type { Dependency } from "../health/dependency-health.ts";
 import type { FlagStore } from "../store/flag-store.ts";
-import { openPostgresStore } from "../store/postgres-store.ts";
+import { openPostgresStore, type PostgresStore } from "../store/postgres-store.ts";
 import { openUpstreamStore } from "../store/upstream-store.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { openExecTransport } from "../upstream/exec/exec-transport.ts";
@@ -29,7 +29,26 @@ export interface StoreParts {
   readonly config: Config;
   readonly deps: DaemonDeps;
   readonly metrics: Metrics;
+  /** Undefined in proxy mode. */
+  readonly database: PostgresStore | undefined;
   readonly events: Pick<PoolEvents, "onUsable" | "onDescriptorHash">;
+}
+
+/** The database, which begins to connect at once. Undefined in proxy mode. */
+export function openDatabase(
+  { database: url, databasePool, preparedStatements, cache }: Config,
+  { clock }: Pick<DaemonDeps, "clock">,
+): PostgresStore | undefined {
+  if (url === undefined) return undefined;
+  const store = openPostgresStore({
+    url,
+    poolSize: databasePool,
+    preparedStatements,
+    fetchTimeoutMs: cache.fetchTimeoutMs,
+    clock,
+  });
+  store.prepare();
+  return store;
 }
 
 /**
@@ -38,18 +57,8 @@ export interface StoreParts {
  * @throws UpstreamError for settings of an upstream that cannot be used
  */
 export function openStore(parts: StoreParts): OpenStore {
-  const { config, deps } = parts;
-  const { database, upstreams, databasePool, preparedStatements, cache } = config;
-  const { clock } = deps;
-  const { fetchTimeoutMs } = cache;
-  if (database !== undefined) {
-    const store = openPostgresStore({
-      url: database,
-      poolSize: databasePool,
-      preparedStatements,
-      fetchTimeoutMs,
-      clock,
-    });
+  const { config, database: store } = parts;
+  if (store !== undefined) {
     const dependency: Dependency = {
       name: "database",
       async check() {
@@ -59,8 +68,9 @@ export function openStore(parts: StoreParts): OpenStore {
     };
     return { store, backend: "db", dependencies: () => [dependency], pool: undefined };
   }
-  if (upstreams === undefined) throw new Error("Cannot start: none of database, server, upstreams is set");
-  return openProxied(upstreams, parts);
+  if (config.upstreams === undefined)
+    throw new Error("Cannot start: none of database, server, upstreams is set");
+  return openProxied(config.upstreams, parts);
 }
 
 function openProxied(settings: PoolSettings, { config, deps, metrics, events }: StoreParts): OpenStore {

@@ -21,6 +21,8 @@ export interface PostgresReaderOptions {
   readonly clock: Clock;
 }
 
+const PING = { text: "SELECT 1", values: [], name: undefined };
+
 /** What every statement returns in every row. */
 interface AnyRow {
   readonly version: string | null;
@@ -52,6 +54,8 @@ export class PostgresReader implements AsyncDisposable {
   #form: Form | undefined;
   #prepares: boolean;
   #setsTimeout = true;
+  /** Undefined: it is not, or not any more. */
+  #preparing: Promise<void> | undefined;
 
   constructor(options: PostgresReaderOptions) {
     this.#options = options;
@@ -72,10 +76,27 @@ export class PostgresReader implements AsyncDisposable {
   }
 
   async ping(): Promise<void> {
-    const statement = { text: "SELECT 1", values: [], name: undefined };
     await this.#call("Cannot reach the database", (signal) =>
-      this.#insist(() => this.#sessions.use((connection) => connection.query(statement, signal), signal)),
+      this.#insist(() => this.#sessions.use((connection) => connection.query(PING, signal), signal)),
     );
+  }
+
+  /**
+   * Opens two sessions and finds out how to ask, so that the first two questions, which wait for that, need not. What
+   * fails, they find out themselves.
+   */
+  prepare(): void {
+    this.#preparing = this.#call("Cannot prepare", async (signal) => {
+      const [form] = await Promise.all([
+        this.#detect(signal),
+        this.#sessions.use((connection) => connection.query(PING, signal), signal),
+      ]);
+      this.#form = form;
+    })
+      .catch(() => {})
+      .finally(() => {
+        this.#preparing = undefined;
+      });
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -106,6 +127,8 @@ export class PostgresReader implements AsyncDisposable {
     values: readonly unknown[],
     signal: AbortSignal,
   ): Promise<Rows<R>> {
+    // Its deadline has begun before that of this call.
+    if (this.#preparing !== undefined) await this.#preparing;
     this.#form ??= await this.#detect(signal);
     const form = this.#form;
     const name = this.#prepares ? `${read.name}_${form}` : undefined;

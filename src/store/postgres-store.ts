@@ -31,11 +31,13 @@ export interface PostgresStoreOptions {
 export interface PostgresStore extends FlagStore {
   /** Rejects with a StoreError unless the database answers in time. */
   ping(): Promise<void>;
+  /** Connects ahead of the first questions. */
+  prepare(): void;
 }
 
 /**
  * Reads flag state from a database made by pbflagd or by pbflags. Needs to read the tables, and no more.
- * Connects when first asked; throws a StoreError only for a URL that cannot be one.
+ * Connects when first asked, or to prepare for that; throws a StoreError only for a URL that cannot be one.
  */
 export function openPostgresStore(options: PostgresStoreOptions): PostgresStore {
   const reader = new PostgresReader(options);
@@ -66,6 +68,7 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
       return toAnswer(kills, version);
     },
     ping: () => reader.ping(),
+    prepare: () => reader.prepare(),
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
   };
 }
