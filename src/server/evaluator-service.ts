@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { canExist, canHaveOverrides } from "../evaluation/evaluator.ts";
 import type { Found, Overrides } from "../evaluation/state.ts";
+import type { FlagTable } from "../flags/definition.ts";
 import {
   BulkEvaluateResponseSchema,
   type FlagEvaluatorService,
@@ -9,7 +10,6 @@ import {
   GetOverridesResponseSchema,
 } from "../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
-import type { Clock } from "../system/clock.ts";
 import type { TracedEvaluate, Tracing } from "../telemetry/tracing.ts";
 import type { Reaching, Rows } from "./reach-version.ts";
 import {
@@ -19,7 +19,7 @@ import {
   toWireFlagState,
   toWireOverride,
 } from "./to-wire.ts";
-import { createWorth, evaluationRows } from "./worth.ts";
+import { evaluationRows, type Worth } from "./worth.ts";
 
 /** What the service needs of a namespace. */
 export type Evaluated = Reaching &
@@ -29,9 +29,7 @@ export interface EvaluatorServiceOptions {
   readonly namespace: Evaluated;
   /** How many flags one request may name. */
   readonly bulkFlagsMax: number;
-  /** Longest wait for a version that a caller asks for. */
-  readonly catchUpTimeoutMs: number;
-  readonly clock: Clock;
+  readonly worth: Worth;
   readonly tracing: Pick<Tracing, "traceEvaluate"> | undefined;
 }
 
@@ -41,8 +39,7 @@ export interface EvaluatorServiceOptions {
 export function createEvaluatorService(
   options: EvaluatorServiceOptions,
 ): ServiceImpl<typeof FlagEvaluatorService> {
-  const { namespace, bulkFlagsMax, tracing, clock } = options;
-  const worth = createWorth({ namespace, timeoutMs: options.catchUpTimeoutMs, clock });
+  const { namespace, bulkFlagsMax, worth, tracing } = options;
 
   function traced<T>(evaluate: TracedEvaluate, run: () => T): T {
     return tracing === undefined ? run() : tracing.traceEvaluate(evaluate, run);
@@ -61,7 +58,7 @@ export function createEvaluatorService(
 
     async bulkEvaluate({ flagIds, entityId }, call) {
       requireAtMost(bulkFlagsMax, flagIds, "BulkEvaluate");
-      const names = flagIds.length === 0 ? namespace.flags.value.flags.map((flag) => flag.id) : flagIds;
+      const names = namesAsked(namespace.flags.value, flagIds);
       const evaluations = await worth.answer(
         call,
         () => evaluationRows(namespace, names, entityId),
@@ -125,6 +122,11 @@ export function createEvaluatorService(
       });
     },
   };
+}
+
+/** The flags that a bulk asks for: all that are defined unless it names some. */
+export function namesAsked(table: FlagTable, flagIds: readonly string[]): readonly string[] {
+  return flagIds.length === 0 ? table.flags.map((flag) => flag.id) : flagIds;
 }
 
 const NO_ROWS: Rows = { flagIds: [], entityId: undefined };

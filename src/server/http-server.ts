@@ -1,6 +1,12 @@
 import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { ServerHttp2Session } from "node:http2";
+import {
+  Http2ServerRequest,
+  Http2ServerResponse,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import { connect, createServer, type Socket } from "node:net";
 import type { Clock } from "../system/clock.ts";
 import { Connection } from "./listener/connection.ts";
@@ -63,7 +69,10 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   const http2 = createHttp2(limits);
   http1.on("request", answerHttp1);
   http1.on("timeout", (socket: Socket) => closeUnlessWaitingForUs(socket, bySocket.get(socket)));
-  http2.on("request", (request, response) => {
+  http2.on("stream", answerHttp2);
+  /** Makes requests and responses of streams. It has no connections of its own. */
+  const requests = createHttp2(limits);
+  requests.on("request", (request, response) => {
     endUnreadHttp2(request);
     if (headerListBytes(request.rawHeaders) > limits.headerBytesMax) response.writeHead(431).end();
     else options.handle(request, response);
@@ -114,6 +123,24 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     closeWithConnection(request, response);
     endUnreadHttp1(request, response, { clock, signal: stop.signal });
     options.handle(request, response);
+  }
+
+  function answerHttp2(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    flags: number,
+    rawHeaders: string[],
+  ): void {
+    const handOver = (handle: RequestHandler) => {
+      // Both, before anybody else listens to the stream: the order in which Node has it.
+      const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
+      const response = new Http2ServerResponse(stream);
+      endUnreadHttp2(request);
+      handle(request, response);
+    };
+    const isUsual = headerListBytes(rawHeaders) <= limits.headerBytesMax;
+    if (isUsual && options.handle.stream?.(stream, headers, handOver) === true) return;
+    requests.emit("stream", stream, headers, flags, rawHeaders);
   }
 
   function watchSession(session: ServerHttp2Session, connection: Connection): void {

@@ -3,12 +3,15 @@ import type { Clock } from "../system/clock.ts";
 import type { Rpc } from "../telemetry/call-counts.ts";
 import type { Tracing } from "../telemetry/tracing.ts";
 import { codeOf, nameOf, procedureOf, protocolOf } from "./rpc/codes.ts";
+import { type Permit, permitAll } from "./rpc/permit.ts";
 import { reached } from "./rpc/reached.ts";
 
 export interface InterceptorOptions {
   readonly clock: Pick<Clock, "now">;
   /** Undefined: nothing is traced, and a call costs nothing. */
   readonly tracing: Pick<Tracing, "traceRpc"> | undefined;
+  /** Unset: everybody may do everything. */
+  readonly permit?: Permit;
   readonly onRpc: (rpc: Rpc) => void;
   /** An exception that nobody expected: our bug. */
   readonly onInternalError: (error: unknown, procedure: string) => void;
@@ -18,12 +21,14 @@ export interface InterceptorOptions {
 export function createInterceptors({
   clock,
   tracing,
+  permit = permitAll,
   onRpc,
   onInternalError,
 }: InterceptorOptions): Interceptor[] {
   return [
     ...(tracing === undefined ? [] : [trace(tracing)]),
     measure(clock, onRpc),
+    ask(permit),
     blameParsing,
     reportUnexpected(onInternalError),
   ];
@@ -43,6 +48,16 @@ function trace(tracing: Pick<Tracing, "traceRpc">): Interceptor {
           },
           () => next(request),
         );
+}
+
+function ask(permit: Permit): Interceptor {
+  return (next) => (request) => {
+    const refusal = permit({
+      procedure: procedureOf(request.method),
+      header: (name) => request.header.get(name) ?? undefined,
+    });
+    return refusal === undefined ? next(request) : Promise.reject(refusal);
+  };
 }
 
 function measure(clock: Pick<Clock, "now">, onRpc: (rpc: Rpc) => void): Interceptor {

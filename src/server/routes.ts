@@ -13,6 +13,10 @@ import type { Rpc } from "../telemetry/call-counts.ts";
 import type { RenderedMetrics } from "../telemetry/metrics.ts";
 import type { Tracing } from "../telemetry/tracing.ts";
 import { createEvaluatorService, type Evaluated } from "./evaluator-service.ts";
+import type { FastCallOptions } from "./fast/fast-calls.ts";
+import { createFastHttp1 } from "./fast/fast-http1.ts";
+import { createFastHttp2 } from "./fast/fast-http2.ts";
+import { createFastRpcs } from "./fast/fast-rpcs.ts";
 import { createHealthService } from "./health-service.ts";
 import { createInterceptors } from "./interceptors.ts";
 import { pathOf, type RequestHandler } from "./listener/exchange.ts";
@@ -21,12 +25,14 @@ import { createProbes } from "./probes.ts";
 import { indexDescriptors } from "./reflection/descriptor-index.ts";
 import { addReflection } from "./reflection/reflection-service.ts";
 import { procedureOf } from "./rpc/codes.ts";
+import { type Permit, permitAll } from "./rpc/permit.ts";
 import { createRpcHandlers, STALL_TIMEOUT_MS } from "./rpc/rpc-handlers.ts";
 import { createStateService, type HandedOn } from "./state-service.ts";
 import { createUpstreamService, type ListedPool } from "./upstream-service.ts";
 import { Followers } from "./watch/followers.ts";
 import { WatchEvents } from "./watch/watch-events.ts";
 import { createWatchService } from "./watch/watch-service.ts";
+import { createWorth } from "./worth.ts";
 
 /** What the evaluator's port serves beside the probes. */
 const SERVICES: readonly DescService[] = [
@@ -58,7 +64,12 @@ export interface RouteOptions {
     readonly fetchTimeoutMs: number;
   };
   readonly clock: Clock;
+  /** Where calls are traced, none goes the fast way. */
   readonly tracing: Pick<Tracing, "traceRpc" | "traceEvaluate"> | undefined;
+  /** Unset: everybody may do everything. */
+  readonly permit?: Permit;
+  /** Whether plain calls of Evaluate and BulkEvaluate are answered past Connect's implementation. Unset: yes. */
+  readonly isFast?: boolean;
   /** Aborts when the daemon begins to drain: readiness ends, and streams do. */
   readonly stopping: AbortSignal;
   readonly checks: () => readonly DependencyCheck[];
@@ -75,11 +86,12 @@ export interface RouteOptions {
 /** Everything on the evaluator's port: the evaluator, gRPC health and reflection, probes and metrics. */
 export function createRoutes(options: RouteOptions): RequestHandler {
   const { namespace, limits, clock, tracing, stopping, onRpc, onInternalError } = options;
+  const { permit = permitAll, isFast = true } = options;
+  const worth = createWorth({ namespace, timeoutMs: limits.fetchTimeoutMs, clock });
   const evaluator = createEvaluatorService({
     namespace,
     bulkFlagsMax: limits.bulkFlagsMax,
-    catchUpTimeoutMs: limits.fetchTimeoutMs,
-    clock,
+    worth,
     tracing,
   });
   const state = createStateService({
@@ -105,7 +117,7 @@ export function createRoutes(options: RouteOptions): RequestHandler {
       router.service(Health, health);
       addReflection(router, indexDescriptors(SERVICES));
     },
-    interceptors: createInterceptors({ clock, tracing, onRpc, onInternalError }),
+    interceptors: createInterceptors({ clock, tracing, permit, onRpc, onInternalError }),
     bodyBytesMax: limits.bodyBytesMax,
     requestTimeoutMs: limits.requestTimeoutMs,
     clock,
@@ -121,7 +133,7 @@ export function createRoutes(options: RouteOptions): RequestHandler {
     metrics: options.metrics,
     onInternalError,
   });
-  const handlers = new Map([...rpcs, ...probes]);
+  const handlers = new Map<string, RequestHandler>([...rpcs, ...probes]);
   handlers.set(
     `/${procedureOf(WatchService.method.watch)}`,
     createWatchService({
@@ -137,5 +149,16 @@ export function createRoutes(options: RouteOptions): RequestHandler {
       onInternalError,
     }),
   );
-  return (request, response) => (handlers.get(pathOf(request)) ?? sendNotFound)(request, response);
+  const handle: RequestHandler = (request, response) =>
+    (handlers.get(pathOf(request)) ?? sendNotFound)(request, response);
+  if (!isFast || tracing !== undefined) return handle;
+
+  const calls: FastCallOptions = { ...limits, worth, permit, clock, onRpc, onInternalError };
+  const routes = createFastRpcs({ namespace, bulkFlagsMax: limits.bulkFlagsMax }).map((rpc) => ({
+    rpc,
+    otherwise: rpcs.get(`/${rpc.procedure}`) ?? sendNotFound,
+  }));
+  for (const { rpc, otherwise } of routes)
+    handlers.set(`/${rpc.procedure}`, createFastHttp1(rpc, { ...calls, otherwise }));
+  return Object.assign(handle, { stream: createFastHttp2(routes, calls) });
 }

@@ -11,6 +11,7 @@ import { type NamespaceOptions, openNamespace } from "../namespaces/namespace.ts
 import { Latest } from "../system/latest.ts";
 import { createEvaluatorService } from "./evaluator-service.ts";
 import { toWireSource } from "./to-wire.ts";
+import { createWorth } from "./worth.ts";
 
 const TIMEOUT_MS = 500;
 const table = tableOf(defineFlag("a/1"), defineFlag("a/2"), defineFlag("a/3", { layer: "" }));
@@ -46,8 +47,7 @@ async function openService({ prepare = () => {}, ...options }: Options = {}) {
   const service = createEvaluatorService({
     namespace,
     bulkFlagsMax: 100,
-    catchUpTimeoutMs: TIMEOUT_MS,
-    clock,
+    worth: createWorth({ namespace, timeoutMs: TIMEOUT_MS, clock }),
     tracing: undefined,
   }) as unknown as Readonly<Record<string, (request: object, call: object) => unknown>>;
 

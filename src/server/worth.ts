@@ -7,15 +7,24 @@ import { answerFrom, type Reaching, type ReachOptions, type Rows } from "./reach
 /** In an answer: the version that the daemon has caught up with, as `epoch:revision`. */
 export const VERSION = "pbflags-version";
 /** In an answer: how long ago the database was read at that version. */
-const AGE = "pbflags-state-age-ms";
+export const AGE = "pbflags-state-age-ms";
 /** In a request: not to be answered from an older version. */
-const MIN_VERSION = "pbflags-min-version";
+export const MIN_VERSION = "pbflags-min-version";
 
 /** What is needed of a call. */
 export type Call = Pick<HandlerContext, "requestHeader" | "responseHeader" | "signal">;
 
+/** What answers are worth that are made now, as their headers say it. */
+export interface WorthNow {
+  readonly version: string;
+  readonly ageMs: string;
+}
+
 /** Says of answers what they are worth, and has them wait where a caller asks for more. */
 export interface Worth {
+  /** Undefined where the store has no versions, or nothing is known yet. */
+  now(): WorthNow | undefined;
+
   /**
    * Sets an answer's headers. To be called before the answer is made: it is at least as new as they say. None where
    * the store has no versions, or nothing is known yet.
@@ -34,12 +43,18 @@ export function createWorth(options: ReachOptions): Worth {
   const { namespace, clock } = options;
   const textOf = rememberText();
 
-  function tell({ responseHeader }: Call): void {
+  function now(): WorthNow | undefined {
     const known = namespace.killSet.value;
-    const text = textOf(known?.stamp.version);
-    if (known === undefined || text === undefined) return;
-    responseHeader.set(VERSION, text);
-    responseHeader.set(AGE, String(Math.max(0, Math.round(clock.now() - known.readAt))));
+    const version = textOf(known?.stamp.version);
+    if (known === undefined || version === undefined) return undefined;
+    return { version, ageMs: String(Math.max(0, Math.round(clock.now() - known.readAt))) };
+  }
+
+  function tell({ responseHeader }: Call): void {
+    const worth = now();
+    if (worth === undefined) return;
+    responseHeader.set(VERSION, worth.version);
+    responseHeader.set(AGE, worth.ageMs);
   }
 
   async function answerAtLeast<T>(
@@ -66,6 +81,7 @@ export function createWorth(options: ReachOptions): Worth {
   }
 
   return {
+    now,
     tell,
     answer(call, rows, answer) {
       const version = minVersionOf(call.requestHeader);

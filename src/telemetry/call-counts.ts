@@ -25,6 +25,8 @@ export interface Rpc {
   readonly protocol: Protocol;
   readonly code: RpcCode;
   readonly durationMs: number;
+  /** It took the short way, past Connect's implementation. */
+  readonly isFast?: boolean;
 }
 
 interface FetchSeries extends Series {

@@ -5,6 +5,7 @@ import { type DropReason, type HttpServer, openHttpServer } from "../../src/serv
 import type { ListenAddress } from "../../src/server/listener/listen.ts";
 import type { ConnectionLimits } from "../../src/server/listener/node-servers.ts";
 import { createRoutes } from "../../src/server/routes.ts";
+import type { Permit } from "../../src/server/rpc/permit.ts";
 import type { ListedPool } from "../../src/server/upstream-service.ts";
 import { type Clock, systemClock } from "../../src/system/clock.ts";
 import { Latest } from "../../src/system/latest.ts";
@@ -38,6 +39,9 @@ export interface ServeOptions {
   /** The store never answers. */
   readonly storeAway?: boolean;
   readonly tracing?: Pick<Tracing, "traceRpc" | "traceEvaluate">;
+  /** Whether plain calls go the fast way. Unset: yes. */
+  readonly isFast?: boolean;
+  readonly permit?: Permit;
   readonly clock?: Clock;
   /** Stands between the service and the namespace. */
   readonly wrap?: (namespace: Namespace) => Namespace;
@@ -107,6 +111,8 @@ export async function serveNamespace(
       limits: { ...limits, fetchTimeoutMs: 500 },
       clock,
       tracing: options.tracing,
+      isFast: options.isFast ?? true,
+      ...(options.permit === undefined ? {} : { permit: options.permit }),
       stopping: stopping.signal,
       checks: () => options.checks ?? [],
       metrics: async () => ({ contentType: "text/plain; version=0.0.4", body: "up 1\n" }),

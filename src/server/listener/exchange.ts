@@ -1,5 +1,5 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
-import type { Http2ServerRequest } from "node:http2";
+import type { Http2ServerRequest, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 
 /** A request, over either version of HTTP. */
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -18,7 +18,21 @@ export interface HttpResponse {
   once(event: "close", listener: () => void): unknown;
 }
 
-export type RequestHandler = (request: HttpRequest, response: HttpResponse) => void;
+export interface RequestHandler {
+  (request: HttpRequest, response: HttpResponse): void;
+  /** Offered every stream of HTTP/2 first. */
+  readonly stream?: StreamHandler;
+}
+
+/**
+ * Takes a stream of HTTP/2 before Node makes a request and a response of it. False: it has not touched it. What it has
+ * taken and cannot answer it hands over, before anything is sent; then the body has been read.
+ */
+export type StreamHandler = (
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  handOver: (handle: RequestHandler) => void,
+) => boolean;
 
 /** The path of a request's URL. */
 export function pathOf(request: HttpRequest): string {

@@ -8,7 +8,7 @@ export class GrowingBytes {
   }
 
   /** All of them. Valid until the next `append`. */
-  get bytes(): Uint8Array {
+  get bytes(): Buffer {
     return this.#memory.subarray(0, this.#length);
   }
 

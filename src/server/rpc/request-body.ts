@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Clock } from "../../system/clock.ts";
 import type { HttpRequest } from "../listener/exchange.ts";
@@ -7,51 +8,65 @@ export interface BodyLimits {
   readonly bytesMax: number;
   /** For all of it to come. */
   readonly timeoutMs: number;
-  readonly clock: Pick<Clock, "sleep">;
+  readonly clock: Pick<Clock, "after">;
 }
 
 /** Into how many pieces a body may be cut: a megabyte that comes a byte at a time costs a second of CPU. */
 const PIECES_MAX = 10_000;
+
+/** A whole body, or why there is none. */
+export type Body = Buffer | ConnectError;
 
 /**
  * Reads a whole body. Rejects with a `ConnectError` if it is too large, too slow or cut off, and then leaves the rest
  * unread: the request can still be answered.
  */
 export function readBody(request: HttpRequest, limits: BodyLimits): Promise<Uint8Array> {
-  const { bytesMax, timeoutMs, clock } = limits;
-  if (Number(request.headers["content-length"]) > bytesMax) return Promise.reject(tooLarge(bytesMax));
   return new Promise((resolve, reject) => {
-    const body = new GrowingBytes();
-    const settled = new AbortController();
-    let pieces = 0;
-
-    const take = (piece: Buffer) => {
-      pieces += 1;
-      if (body.length + piece.length > bytesMax) refuse(tooLarge(bytesMax));
-      else if (pieces > PIECES_MAX) refuse(tooManyPieces());
-      else body.append(piece);
-    };
-    const finish = () => {
-      stopListening();
-      resolve(body.bytes);
-    };
-    const cutOff = () => refuse(new ConnectError("Cannot read the request: the client left", Code.Canceled));
-    const refuse = (error: ConnectError) => {
-      stopListening();
-      request.pause();
-      reject(error);
-    };
-    const stopListening = () => {
-      request.off("data", take).off("end", finish).off("close", cutOff).off("error", cutOff);
-      settled.abort();
-    };
-
-    request.on("data", take).on("end", finish).on("close", cutOff).on("error", cutOff);
-    clock.sleep(timeoutMs, settled.signal).then(
-      () => refuse(tooSlow(timeoutMs)),
-      () => {},
-    );
+    takeBody(request, request.headers["content-length"], limits, (body) => {
+      if (body instanceof ConnectError) reject(body);
+      else resolve(body);
+    });
   });
+}
+
+/** The same without a promise; calls back once. `declared` is the request's `content-length`. */
+export function takeBody(
+  source: Readable,
+  declared: string | undefined,
+  { bytesMax, timeoutMs, clock }: BodyLimits,
+  done: (body: Body) => void,
+): void {
+  if (Number(declared) > bytesMax) {
+    done(tooLarge(bytesMax));
+    return;
+  }
+  const body = new GrowingBytes();
+  let pieces = 0;
+
+  const take = (piece: Buffer) => {
+    pieces += 1;
+    if (body.length + piece.length > bytesMax) refuse(tooLarge(bytesMax));
+    else if (pieces > PIECES_MAX) refuse(tooManyPieces());
+    else body.append(piece);
+  };
+  const finish = () => {
+    stopListening();
+    done(body.bytes);
+  };
+  const cutOff = () => refuse(new ConnectError("Cannot read the request: the client left", Code.Canceled));
+  const refuse = (error: ConnectError) => {
+    stopListening();
+    source.pause();
+    done(error);
+  };
+  const stopListening = () => {
+    source.off("data", take).off("end", finish).off("close", cutOff).off("error", cutOff);
+    cancelTimeout();
+  };
+
+  source.on("data", take).on("end", finish).on("close", cutOff).on("error", cutOff);
+  const cancelTimeout = clock.after(timeoutMs, () => refuse(tooSlow(timeoutMs)));
 }
 
 function tooLarge(bytesMax: number): ConnectError {

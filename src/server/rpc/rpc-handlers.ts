@@ -11,7 +11,7 @@ import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/conne
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { Clock } from "../../system/clock.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
-import type { HttpRequest, HttpResponse, RequestHandler } from "../listener/exchange.ts";
+import type { HttpRequest, HttpResponse } from "../listener/exchange.ts";
 import { sendMethodNotAllowed } from "../plain-answer.ts";
 import { sendStream, sendWhole } from "./answer.ts";
 import { shortenCallerTimeout } from "./caller-timeout.ts";
@@ -19,7 +19,7 @@ import { noBytes, oneChunk } from "./chunks.ts";
 import { nameOf, procedureOf, protocolOf } from "./codes.ts";
 import { reached } from "./reached.ts";
 import { refuse } from "./refusal.ts";
-import { readBody, streamBody } from "./request-body.ts";
+import { type Body, type BodyLimits, readBody, streamBody } from "./request-body.ts";
 import { shallowJson } from "./shallow-json.ts";
 
 export interface RpcHandlerOptions {
@@ -38,6 +38,12 @@ export interface RpcHandlerOptions {
   readonly onInternalError: (error: unknown, procedure: string) => void;
 }
 
+/** Answers a call. `body` is the request's where it has been read already. */
+export type RpcHandler = (request: HttpRequest, response: HttpResponse, body?: Body) => void;
+
+/** Shorter messages are not compressed, be it asked for: it would cost more than it saves. */
+export const COMPRESS_MIN_BYTES = 1_024;
+
 /** gRPC puts this in front of every message. */
 const ENVELOPE_HEADER_BYTES = 5;
 
@@ -50,7 +56,7 @@ export const STALL_TIMEOUT_MS = 10_000;
  * connect-node's own adapter is not used: it lets any body in, resets the connection when it refuses one, and ends
  * the process when a request names no host.
  */
-export function createRpcHandlers(options: RpcHandlerOptions): ReadonlyMap<string, RequestHandler> {
+export function createRpcHandlers(options: RpcHandlerOptions): ReadonlyMap<string, RpcHandler> {
   // Every running call listens to it; Node would take that for a leak.
   setMaxListeners(0, options.stopping);
   const router = createConnectRouter({
@@ -58,6 +64,7 @@ export function createRpcHandlers(options: RpcHandlerOptions): ReadonlyMap<strin
     readMaxBytes: options.bodyBytesMax,
     jsonOptions: shallowJson,
     shutdownSignal: options.stopping,
+    compressMinBytes: COMPRESS_MIN_BYTES,
     // Brotli is left out: for one small body it takes 16 MiB of memory.
     acceptCompression: [compressionGzip],
   });
@@ -65,24 +72,28 @@ export function createRpcHandlers(options: RpcHandlerOptions): ReadonlyMap<strin
   return new Map(router.handlers.map((handler) => [handler.requestPath, handlerFor(handler, options)]));
 }
 
-function handlerFor(handler: UniversalHandler, options: RpcHandlerOptions): RequestHandler {
-  return (request, response) => {
+function handlerFor(handler: UniversalHandler, options: RpcHandlerOptions): RpcHandler {
+  return (request, response, body) => {
     if (!handler.allowedMethods.includes(request.method ?? "")) {
       sendMethodNotAllowed(request, response, handler.allowedMethods);
       return;
     }
-    serve(handler, request, response, options).catch((error: unknown) => {
+    serve(handler, request, response, { ...options, body }).catch((error: unknown) => {
       options.onInternalError(error, procedureOf(handler.method));
       response.destroy();
     });
   };
 }
 
+interface Serving extends RpcHandlerOptions {
+  readonly body: Body | undefined;
+}
+
 async function serve(
   handler: UniversalHandler,
   request: HttpRequest,
   response: HttpResponse,
-  options: RpcHandlerOptions,
+  options: Serving,
 ): Promise<void> {
   const startedAt = options.clock.now();
   const left = new AbortController();
@@ -125,17 +136,31 @@ async function serve(
 async function bodyOf(
   handler: UniversalHandler,
   request: HttpRequest,
-  { bodyBytesMax, requestTimeoutMs, clock }: RpcHandlerOptions,
+  options: Serving,
 ): Promise<AsyncIterable<Uint8Array>> {
+  const { body } = options;
   if (request.method === "GET") return noBytes();
+  if (body !== undefined) return body instanceof ConnectError ? noBytes(body) : oneChunk(body);
   const { methodKind } = handler.method;
   if (methodKind !== "unary" && methodKind !== "server_streaming") return streamBody(request);
   try {
-    const bytesMax = bodyBytesMax + ENVELOPE_HEADER_BYTES;
-    return oneChunk(await readBody(request, { bytesMax, timeoutMs: requestTimeoutMs, clock }));
+    return oneChunk(await readBody(request, limitsOf(options)));
   } catch (error) {
     return noBytes(ConnectError.from(error));
   }
+}
+
+/** Of a body, which holds one message and perhaps what stands before it. */
+export function limitsOf({
+  bodyBytesMax,
+  requestTimeoutMs,
+  clock,
+}: {
+  readonly bodyBytesMax: number;
+  readonly requestTimeoutMs: number;
+  readonly clock: BodyLimits["clock"];
+}): BodyLimits {
+  return { bytesMax: bodyBytesMax + ENVELOPE_HEADER_BYTES, timeoutMs: requestTimeoutMs, clock };
 }
 
 function webHeaders(request: HttpRequest): Headers {

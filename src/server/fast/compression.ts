@@ -1,0 +1,23 @@
+import { compressionGzip } from "@connectrpc/connect-node";
+import { COMPRESS_MIN_BYTES } from "../rpc/rpc-handlers.ts";
+import type { Form } from "./fast-rpcs.ts";
+import { FRAME_HEADER_BYTES, frame } from "./grpc-frame.ts";
+
+/** The encoding that we have and a client accepts which says this; undefined: none. */
+export function acceptedBy(accepts: string | undefined): string | undefined {
+  const { name } = compressionGzip;
+  if (accepts === undefined) return undefined;
+  return accepts.split(",").some((each) => each.trim() === name) ? name : undefined;
+}
+
+/** Whether an answer is so long that compressing it pays. */
+export function isWorthCompressing(answer: Buffer, form: Form): boolean {
+  return answer.length - (form === "grpc" ? FRAME_HEADER_BYTES : 0) >= COMPRESS_MIN_BYTES;
+}
+
+/** The same answer, compressed. */
+export async function compress(answer: Buffer, form: Form): Promise<Uint8Array> {
+  if (form !== "grpc") return compressionGzip.compress(answer);
+  const message = await compressionGzip.compress(answer.subarray(FRAME_HEADER_BYTES));
+  return frame([message], message.length, true);
+}

@@ -1,0 +1,105 @@
+import type { IncomingHttpHeaders } from "node:http";
+import { isLater } from "../../evaluation/evaluator.ts";
+import type { Clock } from "../../system/clock.ts";
+import type { Rpc } from "../../telemetry/call-counts.ts";
+import type { Permit } from "../rpc/permit.ts";
+import type { Worth, WorthNow } from "../worth.ts";
+import { acceptedBy, compress, isWorthCompressing } from "./compression.ts";
+import type { FastRpc, Form } from "./fast-rpcs.ts";
+import type { Dialect } from "./plain-call.ts";
+
+export interface FastCallOptions {
+  readonly worth: Pick<Worth, "now">;
+  readonly permit: Permit;
+  readonly clock: Pick<Clock, "now" | "after">;
+  readonly bodyBytesMax: number;
+  readonly requestTimeoutMs: number;
+  readonly onRpc: (rpc: Rpc) => void;
+  readonly onInternalError: (error: unknown, procedure: string) => void;
+}
+
+/** A call whose message is there. */
+export interface FastCall {
+  readonly rpc: FastRpc;
+  readonly dialect: Dialect;
+  readonly form: Form;
+  readonly headers: IncomingHttpHeaders;
+  readonly message: Buffer;
+  readonly send: (answer: FastAnswer) => void;
+  /** Has Connect's implementation answer it. Nothing has been sent then. */
+  readonly fallThrough: () => void;
+  /** Gives up. */
+  readonly destroy: () => void;
+}
+
+/** What is sent. */
+export interface FastAnswer {
+  readonly bytes: Uint8Array;
+  readonly worth: WorthNow | undefined;
+  /** The encoding that the client accepts of those that we have. */
+  readonly encoding: string | undefined;
+  readonly isCompressed: boolean;
+}
+
+/**
+ * Of a message. What is longer asks for thousands of flags: answered at once, as everything here is, several of those
+ * would hold up all others.
+ */
+const MESSAGE_BYTES_MAX = 64 * 1_024;
+
+/** Answers a call, or lets it fall through: whatever is refused or goes wrong is told in one place, and that is not here. */
+export function serveFast(call: FastCall, options: FastCallOptions): void {
+  const { rpc, dialect, form, headers, message, fallThrough } = call;
+  const { worth, permit, clock, bodyBytesMax, onRpc } = options;
+  const { procedure } = rpc;
+  const startedAt = clock.now();
+  const isTooLarge = message.length > Math.min(bodyBytesMax, MESSAGE_BYTES_MAX);
+  if (isTooLarge || permit({ procedure, header: (name) => textOf(headers[name]) }) !== undefined) {
+    fallThrough();
+    return;
+  }
+  // Before the answer is made: it is at least as new as its headers say.
+  const told = worth.now();
+  const finish = (bytes: Buffer) => {
+    const durationMs = clock.now() - startedAt;
+    onRpc({ procedure, protocol: dialect.protocol, code: "ok", durationMs, isFast: true });
+    send(call, bytes, told, options);
+  };
+  const answer = tryAnswer(rpc, message, form);
+  if (answer === undefined) fallThrough();
+  else if (isLater(answer)) answer.then(finish, fallThrough);
+  else finish(answer);
+}
+
+function tryAnswer(rpc: FastRpc, message: Buffer, form: Form): ReturnType<FastRpc["answer"]> {
+  try {
+    return rpc.answer(message, form);
+  } catch {
+    // Connect's implementation meets the same, and reports it.
+    return undefined;
+  }
+}
+
+function send(
+  { rpc, dialect, form, headers, send, destroy }: FastCall,
+  bytes: Buffer,
+  worth: WorthNow | undefined,
+  { onInternalError }: FastCallOptions,
+): void {
+  const encoding = acceptedBy(textOf(headers[dialect.accepts]));
+  if (encoding === undefined || !isWorthCompressing(bytes, form)) {
+    send({ bytes, worth, encoding, isCompressed: false });
+    return;
+  }
+  compress(bytes, form).then(
+    (compressed) => send({ bytes: compressed, worth, encoding, isCompressed: true }),
+    (error: unknown) => {
+      onInternalError(error, rpc.procedure);
+      destroy();
+    },
+  );
+}
+
+function textOf(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header.join(", ") : header;
+}

@@ -1,0 +1,15 @@
+import type { ConnectError } from "@connectrpc/connect";
+
+/** Who wants what. */
+export interface Asking {
+  /** `package.Service/Method`. */
+  readonly procedure: string;
+  /** A request header by its name in lower case. */
+  readonly header: (name: string) => string | undefined;
+}
+
+/** Why a call may not be made; undefined: it may. Whatever way a unary call takes, it is asked before anything is done. */
+export type Permit = (asking: Asking) => ConnectError | undefined;
+
+/** Callers do not say yet who they are. */
+export const permitAll: Permit = () => undefined;
