@@ -20,20 +20,19 @@ export const shallowJson = {
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-const [OPEN_LIST, CLOSE_LIST] = [0x5b, 0x5d];
-const [OPEN_OBJECT, CLOSE_OBJECT] = [0x7b, 0x7d];
+const OPENING = new Set([0x5b, 0x7b]);
+const CLOSING = new Set([0x5d, 0x7d]);
 
 /** Whether UTF-8 that may be JSON has more than `DEPTH_MAX` brackets open at any place. */
 export function isDeep(document: Uint8Array): boolean {
-  if (document.length <= DEPTH_MAX) return false;
   let depth = 0;
   let inString = false;
   for (let i = 0; i < document.length; i++) {
     const byte = document[i] ?? 0;
     if (byte === QUOTE) inString = !inString;
     else if (inString) i += byte === BACKSLASH ? 1 : 0;
-    else if (byte === OPEN_LIST || byte === OPEN_OBJECT) depth += 1;
-    else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) depth -= 1;
+    else if (OPENING.has(byte)) depth += 1;
+    else if (CLOSING.has(byte)) depth -= 1;
     if (depth > DEPTH_MAX) return true;
   }
   return false;

@@ -1,0 +1,67 @@
+import { create, fromBinary, fromJsonString, toBinary } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { damage, someHarm } from "../../../test/support/damage.ts";
+import { BulkEvaluateRequestSchema, EvaluateRequestSchema } from "../../gen/pbflags/v1/evaluator_pb.ts";
+import { readBulkJson, readEvaluateJson } from "./read-json.ts";
+import { readBulk, readEvaluate } from "./read-message.ts";
+
+/** Without half a surrogate pair, and without what decoders put in place of what they cannot read. */
+const text = fc.string({ unit: "binary", maxLength: 200 }).filter((each) => !each.includes("\ufffd"));
+const question = fc.record({ flagIds: fc.array(text, { maxLength: 5 }), entityId: text });
+
+test("what clients send is read, in proto and in JSON", () => {
+  fc.assert(
+    fc.property(question, ({ flagIds, entityId }) => {
+      const [flagId = ""] = flagIds;
+      const evaluate = toBinary(EvaluateRequestSchema, create(EvaluateRequestSchema, { flagId, entityId }));
+      expect(readEvaluate(Buffer.from(evaluate))).toEqual({ flagId, entityId });
+      const bulk = toBinary(
+        BulkEvaluateRequestSchema,
+        create(BulkEvaluateRequestSchema, { flagIds, entityId }),
+      );
+      expect(readBulk(Buffer.from(bulk))).toEqual({ flagIds, entityId });
+      expect(readEvaluateJson(Buffer.from(JSON.stringify({ flagId, entityId })))).toEqual({
+        flagId,
+        entityId,
+      });
+      expect(readBulkJson(Buffer.from(JSON.stringify({ flagIds, entityId }, null, 2)))).toEqual({
+        flagIds,
+        entityId,
+      });
+    }),
+  );
+});
+
+test("whatever is read of a damaged message is what Connect's implementation reads", () => {
+  let readCount = 0;
+  const harm = someHarm({ harmsMax: 2, lengthMax: 5 });
+  fc.assert(
+    fc.property(question, harm, ({ flagIds, entityId }, harms) => {
+      const message = create(BulkEvaluateRequestSchema, { flagIds, entityId });
+      const bytes = Buffer.from(damage(toBinary(BulkEvaluateRequestSchema, message), harms));
+      const read = readBulk(bytes);
+      if (read !== undefined) expect(fromBinary(BulkEvaluateRequestSchema, bytes)).toMatchObject(read);
+      const json = Buffer.from(damage(Buffer.from(JSON.stringify({ flagIds, entityId })), harms));
+      const readJson = readBulkJson(json);
+      if (readJson !== undefined)
+        expect(fromJsonString(BulkEvaluateRequestSchema, json.toString())).toMatchObject(readJson);
+      if (read !== undefined && readJson !== undefined) readCount += 1;
+    }),
+    { numRuns: 1_000 },
+  );
+  expect(readCount).toBeGreaterThan(50);
+});
+
+test.each([
+  '{"flagId":null}',
+  '{"flagId":"a","flagId":"b"}',
+  '{"flagId":"a","flag_id":"a"}',
+  '{"flagId":"a","context":{}}',
+  '{"flagId":"\\ud800"}',
+  '{"flagId":"a"} x',
+  '["a"]',
+  "",
+])("leaves to others what is unusual: %s", (document) => {
+  expect(readEvaluateJson(Buffer.from(document))).toBeUndefined();
+});
