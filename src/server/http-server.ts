@@ -115,7 +115,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     const connection = bySocket.get(request.socket);
     connection?.requestBegan();
     answering.add(response);
-    response.once("close", () => {
+    response.on("close", () => {
       answering.delete(response);
       connection?.requestEnded(clock.now());
     });

@@ -1,7 +1,8 @@
 import { compressionGzip } from "@connectrpc/connect-node";
 import { COMPRESS_MIN_BYTES } from "../rpc/rpc-handlers.ts";
 import type { Form } from "./fast-rpcs.ts";
-import { FRAME_HEADER_BYTES, frame } from "./grpc-frame.ts";
+import { FRAME_HEADER_BYTES } from "./read-frame.ts";
+import { type ByteText, bytesOfText, byteText, toFrame } from "./write-answer.ts";
 
 /** The encoding that we have and a client accepts which says this; undefined: none. */
 export function acceptedBy(accepts: string | undefined): string | undefined {
@@ -11,13 +12,13 @@ export function acceptedBy(accepts: string | undefined): string | undefined {
 }
 
 /** Whether an answer is so long that compressing it pays. */
-export function isWorthCompressing(answer: Buffer, form: Form): boolean {
+export function isWorthCompressing(answer: ByteText, form: Form): boolean {
   return answer.length - (form === "grpc" ? FRAME_HEADER_BYTES : 0) >= COMPRESS_MIN_BYTES;
 }
 
 /** The same answer, compressed. */
-export async function compress(answer: Buffer, form: Form): Promise<Uint8Array> {
-  if (form !== "grpc") return compressionGzip.compress(answer);
-  const message = await compressionGzip.compress(answer.subarray(FRAME_HEADER_BYTES));
-  return frame([message], message.length, true);
+export async function compress(answer: ByteText, form: Form): Promise<ByteText> {
+  const message = form === "grpc" ? answer.slice(FRAME_HEADER_BYTES) : answer;
+  const compressed = byteText(await compressionGzip.compress(bytesOfText(message)));
+  return form === "grpc" ? toFrame(compressed, true) : compressed;
 }

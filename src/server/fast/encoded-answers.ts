@@ -2,17 +2,16 @@ import type { Evaluation, Source } from "../../evaluation/precedence.ts";
 import type { FlagTable } from "../../flags/definition.ts";
 import type { FlagValue } from "../../gen/pbflags/v1/types_pb.ts";
 import type { Latest } from "../../system/latest.ts";
-import { frame } from "./grpc-frame.ts";
-import { type Entry, writeEntry, writeJson } from "./write-answer.ts";
+import { type ByteText, toEntry, toFrame, writeJson, writeMessage } from "./write-answer.ts";
 
 /** An `EvaluateResponse` as bytes, in each form made when it is first asked for. */
 export class EncodedAnswer {
   readonly evaluation: Evaluation;
   readonly #name: string;
-  #entry: Entry | undefined;
-  #proto: Buffer | undefined;
-  #framed: Buffer | undefined;
-  #json: Buffer | undefined;
+  #proto: ByteText | undefined;
+  #framed: ByteText | undefined;
+  #entry: ByteText | undefined;
+  #json: ByteText | undefined;
 
   /** `name` is the flag's id or alias: whichever was asked for. */
   constructor(name: string, evaluation: Evaluation) {
@@ -20,26 +19,22 @@ export class EncodedAnswer {
     this.evaluation = evaluation;
   }
 
-  /** As an element of a `BulkEvaluateResponse`. */
-  get entry(): Buffer {
-    return this.#made.bytes;
-  }
-
-  get proto(): Buffer {
-    return (this.#proto ??= this.#made.bytes.subarray(this.#made.messageAt));
+  get proto(): ByteText {
+    return (this.#proto ??= writeMessage(this.#name, this.evaluation));
   }
 
   /** The message as gRPC frames it. */
-  get framed(): Buffer {
-    return (this.#framed ??= frame([this.proto], this.proto.length));
+  get framed(): ByteText {
+    return (this.#framed ??= toFrame(this.proto));
   }
 
-  get json(): Buffer {
+  /** The message as an element of a `BulkEvaluateResponse`. */
+  get entry(): ByteText {
+    return (this.#entry ??= toEntry(this.proto));
+  }
+
+  get json(): ByteText {
     return (this.#json ??= writeJson(this.#name, this.evaluation));
-  }
-
-  get #made(): Entry {
-    return (this.#entry ??= writeEntry(this.#name, this.evaluation));
   }
 }
 

@@ -7,6 +7,7 @@ import type { Worth, WorthNow } from "../worth.ts";
 import { acceptedBy, compress, isWorthCompressing } from "./compression.ts";
 import type { FastRpc, Form } from "./fast-rpcs.ts";
 import type { Dialect } from "./plain-call.ts";
+import type { ByteText } from "./write-answer.ts";
 
 export interface FastCallOptions {
   readonly worth: Pick<Worth, "now">;
@@ -34,7 +35,7 @@ export interface FastCall {
 
 /** What is sent. */
 export interface FastAnswer {
-  readonly bytes: Uint8Array;
+  readonly body: ByteText;
   readonly worth: WorthNow | undefined;
   /** The encoding that the client accepts of those that we have. */
   readonly encoding: string | undefined;
@@ -60,10 +61,10 @@ export function serveFast(call: FastCall, options: FastCallOptions): void {
   }
   // Before the answer is made: it is at least as new as its headers say.
   const told = worth.now();
-  const finish = (bytes: Buffer) => {
+  const finish = (body: ByteText) => {
     const durationMs = clock.now() - startedAt;
     onRpc({ procedure, protocol: dialect.protocol, code: "ok", durationMs, isFast: true });
-    send(call, bytes, told, options);
+    send(call, body, told, options);
   };
   const answer = tryAnswer(rpc, message, form);
   if (answer === undefined) fallThrough();
@@ -82,17 +83,17 @@ function tryAnswer(rpc: FastRpc, message: Buffer, form: Form): ReturnType<FastRp
 
 function send(
   { rpc, dialect, form, headers, send, destroy }: FastCall,
-  bytes: Buffer,
+  body: ByteText,
   worth: WorthNow | undefined,
   { onInternalError }: FastCallOptions,
 ): void {
   const encoding = acceptedBy(textOf(headers[dialect.accepts]));
-  if (encoding === undefined || !isWorthCompressing(bytes, form)) {
-    send({ bytes, worth, encoding, isCompressed: false });
+  if (encoding === undefined || !isWorthCompressing(body, form)) {
+    send({ body, worth, encoding, isCompressed: false });
     return;
   }
-  compress(bytes, form).then(
-    (compressed) => send({ bytes: compressed, worth, encoding, isCompressed: true }),
+  compress(body, form).then(
+    (compressed) => send({ body: compressed, worth, encoding, isCompressed: true }),
     (error: unknown) => {
       onInternalError(error, rpc.procedure);
       destroy();

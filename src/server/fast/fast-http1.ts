@@ -72,10 +72,10 @@ function messageOfGet({ headers, url = "" }: IncomingMessage): QueryMessage | un
 
 /** Names and values in turn, as Node writes them fastest. */
 function send(response: ServerResponse, form: Form, answer: FastAnswer): void {
-  const { bytes, worth, encoding, isCompressed } = answer;
-  const head = ["content-type", CONTENT_TYPES[form], "content-length", String(bytes.length)];
+  const { body, worth, encoding, isCompressed } = answer;
+  const head = ["content-type", CONTENT_TYPES[form], "content-length", String(body.length)];
   if (worth !== undefined) head.push(VERSION, worth.version, AGE, worth.ageMs);
   if (isCompressed && encoding !== undefined) head.push(CONNECT.encoding, encoding);
   response.writeHead(200, head);
-  response.end(bytes);
+  response.end(body, "latin1");
 }

@@ -7,8 +7,8 @@ import { AGE, VERSION } from "../worth.ts";
 import { CONTENT_TYPES } from "./content-types.ts";
 import { type FastAnswer, type FastCallOptions, serveFast } from "./fast-calls.ts";
 import type { FastRpc, Form } from "./fast-rpcs.ts";
-import { messageIn } from "./grpc-frame.ts";
 import { CONNECT, type Dialect, formOf, GRPC } from "./plain-call.ts";
+import { messageIn } from "./read-frame.ts";
 
 /** An RPC, and what answers it where it does not go the fast way. */
 export interface FastRoute {
@@ -72,7 +72,7 @@ interface Sending {
 function send(stream: ServerHttp2Stream, { dialect, form, answer }: Sending): void {
   // The client has left.
   if (stream.destroyed || stream.closed) return;
-  const { bytes, worth, encoding, isCompressed } = answer;
+  const { body, worth, encoding, isCompressed } = answer;
   const head: Record<string, string | number> = { ":status": 200, "content-type": CONTENT_TYPES[form] };
   if (worth !== undefined) {
     head[VERSION] = worth.version;
@@ -84,10 +84,10 @@ function send(stream: ServerHttp2Stream, { dialect, form, answer }: Sending): vo
     stream.respond(head, WITH_TRAILERS);
     stream.once("wantTrailers", sendOk);
   } else {
-    head["content-length"] = bytes.length;
+    head["content-length"] = body.length;
     stream.respond(head);
   }
-  stream.end(bytes);
+  stream.end(body, "latin1");
 }
 
 const WITH_TRAILERS = { waitForTrailers: true };

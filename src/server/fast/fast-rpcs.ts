@@ -5,9 +5,9 @@ import type { Namespace } from "../../namespaces/namespace.ts";
 import { namesAsked } from "../evaluator-service.ts";
 import { procedureOf } from "../rpc/codes.ts";
 import { EncodedAnswers } from "./encoded-answers.ts";
-import { frame } from "./grpc-frame.ts";
 import { readBulkJson, readEvaluateJson } from "./read-json.ts";
 import { readBulk, readEvaluate } from "./read-message.ts";
+import { type ByteText, toFrame } from "./write-answer.ts";
 
 /** How messages are written. gRPC's are proto, and those of answers stand in a frame. */
 export type Form = "proto" | "json" | "grpc";
@@ -20,7 +20,7 @@ export interface FastRpc {
    * The answer to a request's message, as it is sent. Undefined for what is better left to Connect's implementation:
    * what cannot be read, and what is refused.
    */
-  answer(message: Buffer, form: Form): MaybeLater<Buffer> | undefined;
+  answer(message: Buffer, form: Form): MaybeLater<ByteText> | undefined;
 }
 
 export interface FastRpcOptions {
@@ -33,23 +33,23 @@ export interface FastRpcOptions {
 export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): readonly FastRpc[] {
   const encoded = new EncodedAnswers(namespace.flags);
 
-  function encodeOne(name: string, evaluation: Evaluation, form: Form): Buffer {
+  function encodeOne(name: string, evaluation: Evaluation, form: Form): ByteText {
     const answer = encoded.of(name, evaluation);
     if (form === "grpc") return answer.framed;
     return form === "json" ? answer.json : answer.proto;
   }
 
-  function encodeMany(names: readonly string[], evaluations: readonly Evaluation[], form: Form): Buffer {
-    const pieces: Buffer[] = [];
-    let length = 0;
+  function encodeMany(names: readonly string[], evaluations: readonly Evaluation[], form: Form): ByteText {
+    let message = "";
     for (const [i, evaluation] of evaluations.entries()) {
       const answer = encoded.of(names[i] ?? "", evaluation);
-      const piece = form === "json" ? answer.json : answer.entry;
-      pieces.push(piece);
-      length += piece.length;
+      if (form !== "json") message += answer.entry;
+      else message += message === "" ? answer.json : `,${answer.json}`;
     }
-    if (form === "json") return joinJson(pieces, length);
-    return form === "grpc" ? frame(pieces, length) : Buffer.concat(pieces, length);
+    if (form === "grpc") return toFrame(message);
+    if (form === "proto") return message;
+    // As proto3's JSON has it, an empty list is left out.
+    return message === "" ? "{}" : `{"evaluations":[${message}]}`;
   }
 
   return [
@@ -76,30 +76,4 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
       },
     },
   ];
-}
-
-const COMMA = Buffer.from(",");
-const BEFORE = Buffer.from('{"evaluations":[');
-const AFTER = Buffer.from("]}");
-/** An empty list is left out. */
-const EMPTY = Buffer.from("{}");
-
-/** A `BulkEvaluateResponse` of elements of `length` bytes in all. */
-function joinJson(elements: readonly Buffer[], length: number): Buffer {
-  if (elements.length === 0) return EMPTY;
-  const joined = Buffer.allocUnsafe(
-    BEFORE.length + length + (elements.length - 1) * COMMA.length + AFTER.length,
-  );
-  joined.set(BEFORE);
-  let at = BEFORE.length;
-  for (const [i, element] of elements.entries()) {
-    if (i > 0) {
-      joined.set(COMMA, at);
-      at += COMMA.length;
-    }
-    joined.set(element, at);
-    at += element.length;
-  }
-  joined.set(AFTER, at);
-  return joined;
 }

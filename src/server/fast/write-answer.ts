@@ -4,69 +4,66 @@ import { EvaluationSourceSchema } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import { FlagValueSchema } from "../../gen/pbflags/v1/types_pb.ts";
 import { toWireSource } from "../to-wire.ts";
 
-// By hand, though Connect's implementation could do it: a bulk may ask for thousands of flags that nobody knows, and of
-// those nothing is kept.
+/**
+ * Bytes as a text in latin1, a character each. Node writes the head of an answer and such a body in one piece, and
+ * joining texts copies nothing.
+ */
+export type ByteText = string;
 
-/** Fields of `EvaluateResponse`, with their wire types. */
-const FLAG_ID = 0x0a;
-const VALUE = 0x12;
-const SOURCE = 0x18;
-/** The field `evaluations` of `BulkEvaluateResponse`. */
-const EVALUATIONS = 0x0a;
+// Fields with their wire types, of `EvaluateResponse` and of `BulkEvaluateResponse`.
+const FLAG_ID = "\u000a";
+const VALUE = "\u0012";
+const SOURCE = "\u0018";
+const EVALUATIONS = "\u000a";
 
-/** An `EvaluateResponse` as an element of a `BulkEvaluateResponse`. The message itself begins at `messageAt`. */
-export interface Entry {
-  readonly bytes: Buffer;
-  readonly messageAt: number;
+/**
+ * An `EvaluateResponse`. By hand, though Connect's implementation could do it: a bulk may ask for thousands of flags that
+ * nobody knows, and of those nothing is kept. `name` is the flag's id or alias: whichever was asked for.
+ */
+export function writeMessage(name: string, { value, source }: Evaluation): ByteText {
+  const flagId = name === "" ? "" : field(FLAG_ID, utf8(name));
+  const content = value === undefined ? "" : field(VALUE, byteText(toBinary(FlagValueSchema, value)));
+  return flagId + content + SOURCE + String.fromCharCode(toWireSource[source]);
 }
 
-/** `name` is the flag's id or alias: whichever was asked for. */
-export function writeEntry(name: string, { value, source }: Evaluation): Entry {
-  const nameBytes = Buffer.byteLength(name);
-  const valueBytes = value === undefined ? undefined : toBinary(FlagValueSchema, value);
-  const nameField = nameBytes === 0 ? 0 : prefixBytes(nameBytes) + nameBytes;
-  const valueField = valueBytes === undefined ? 0 : prefixBytes(valueBytes.length) + valueBytes.length;
-  const length = nameField + valueField + 2;
-  const messageAt = prefixBytes(length);
-  const bytes = Buffer.allocUnsafe(messageAt + length);
-  let at = writePrefix(bytes, 0, EVALUATIONS, length);
-  if (nameBytes > 0) {
-    at = writePrefix(bytes, at, FLAG_ID, nameBytes);
-    at += bytes.write(name, at);
-  }
-  if (valueBytes !== undefined) {
-    at = writePrefix(bytes, at, VALUE, valueBytes.length);
-    bytes.set(valueBytes, at);
-    at += valueBytes.length;
-  }
-  bytes[at] = SOURCE;
-  bytes[at + 1] = toWireSource[source];
-  return { bytes, messageAt };
+/** Such a message as an element of a `BulkEvaluateResponse`. */
+export function toEntry(message: ByteText): ByteText {
+  return field(EVALUATIONS, message);
 }
 
-/** How long a field's tag and its length are. */
-function prefixBytes(length: number): number {
-  let bytes = 2;
-  for (let rest = length >>> 7; rest > 0; rest >>>= 7) bytes += 1;
-  return bytes;
+function field(tag: string, content: ByteText): ByteText {
+  let length = "";
+  let rest = content.length;
+  for (; rest >= 0x80; rest >>>= 7) length += String.fromCharCode((rest & 0x7f) | 0x80);
+  return tag + length + String.fromCharCode(rest) + content;
 }
 
-/** Returns where the field's content begins. */
-function writePrefix(bytes: Buffer, start: number, tag: number, length: number): number {
-  bytes[start] = tag;
-  let at = start + 1;
-  let rest = length;
-  for (; rest >= 0x80; rest >>>= 7) bytes[at++] = (rest & 0x7f) | 0x80;
-  bytes[at] = rest;
-  return at + 1;
+/** An `EvaluateResponse` in proto3's JSON. */
+export function writeJson(name: string, { value, source }: Evaluation): ByteText {
+  const flagId = name === "" ? "" : `"flagId":${JSON.stringify(name)},`;
+  const content = value === undefined ? "" : `"value":${toJsonString(FlagValueSchema, value)},`;
+  const { name: sourceName } = EvaluationSourceSchema.value[toWireSource[source]] ?? { name: "" };
+  return utf8(`{${flagId}${content}"source":"${sourceName}"}`);
 }
 
-/** The same message in proto3's JSON. */
-export function writeJson(name: string, { value, source }: Evaluation): Buffer {
-  const fields = [
-    ...(name === "" ? [] : [`"flagId":${JSON.stringify(name)}`]),
-    ...(value === undefined ? [] : [`"value":${toJsonString(FlagValueSchema, value)}`]),
-    `"source":"${EvaluationSourceSchema.value[toWireSource[source]].name}"`,
-  ];
-  return Buffer.from(`{${fields.join(",")}}`);
+/** A message that is not compressed, as gRPC frames it: a flag and four bytes of length stand before it. */
+export function toFrame(message: ByteText, isCompressed = false): ByteText {
+  const { length } = message;
+  const flag = isCompressed ? 1 : 0;
+  return (
+    String.fromCharCode(flag, length >>> 24, (length >>> 16) & 255, (length >>> 8) & 255, length & 255) +
+    message
+  );
+}
+
+export function byteText(bytes: Uint8Array): ByteText {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}
+
+export function bytesOfText(text: ByteText): Buffer {
+  return Buffer.from(text, "latin1");
+}
+
+function utf8(text: string): ByteText {
+  return Buffer.from(text).toString("latin1");
 }

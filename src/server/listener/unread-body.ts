@@ -31,7 +31,7 @@ export function endUnreadHttp1(
     if (!request.complete) socket.destroy();
   }
 
-  response.once("finish", () => {
+  response.on("finish", () => {
     // A wait that is cut short ends with the server, which has closed the connection.
     if (!request.complete) linger().catch(() => {});
   });

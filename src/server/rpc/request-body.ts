@@ -43,26 +43,27 @@ export function takeBody(
   }
   const body = new GrowingBytes();
   let pieces = 0;
+  // The listeners stay: taking them off would cost as much as all else here.
+  let isDone = false;
 
   const take = (piece: Buffer) => {
+    if (isDone) return;
     pieces += 1;
     if (body.length + piece.length > bytesMax) refuse(tooLarge(bytesMax));
     else if (pieces > PIECES_MAX) refuse(tooManyPieces());
     else body.append(piece);
   };
-  const finish = () => {
-    stopListening();
-    done(body.bytes);
+  const settle = (result: Body) => {
+    if (isDone) return;
+    isDone = true;
+    cancelTimeout();
+    done(result);
   };
+  const finish = () => settle(body.bytes);
   const cutOff = () => refuse(new ConnectError("Cannot read the request: the client left", Code.Canceled));
   const refuse = (error: ConnectError) => {
-    stopListening();
-    source.pause();
-    done(error);
-  };
-  const stopListening = () => {
-    source.off("data", take).off("end", finish).off("close", cutOff).off("error", cutOff);
-    cancelTimeout();
+    if (!isDone) source.pause();
+    settle(error);
   };
 
   source.on("data", take).on("end", finish).on("close", cutOff).on("error", cutOff);
