@@ -60,7 +60,9 @@ export function takeBody(
     done(result);
   };
   const finish = () => settle(body.bytes);
-  const cutOff = () => refuse(new ConnectError("Cannot read the request: the client left", Code.Canceled));
+  const cutOff = () => {
+    if (!isDone) refuse(new ConnectError("Cannot read the request: the client left", Code.Canceled));
+  };
   const refuse = (error: ConnectError) => {
     if (!isDone) source.pause();
     settle(error);
