@@ -1,0 +1,278 @@
+import { once } from "node:events";
+import { constants } from "node:http2";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { BulkEvaluateRequestSchema, EvaluateRequestSchema } from "../../src/gen/pbflags/v1/evaluator_pb.ts";
+import { eventually } from "../support/eventually.ts";
+import {
+  CLIENT_KINDS,
+  type ClientKind,
+  openEvaluatorClients,
+  openHttp2,
+  openRaw,
+  sendHttp1,
+  sendHttp2,
+} from "../support/wire-clients.ts";
+import { evaluatorPath, type Served, type ServeOptions, serveMemory } from "./serve-memory.ts";
+
+const EVALUATE = evaluatorPath("evaluate");
+const WEEKLY = toProto("notifications/1");
+/** Nobody has asked for it yet: the store has to be. */
+const UNHEARD = toProto("unheard/1");
+
+let served: Served;
+
+async function serve(options: ServeOptions): Promise<void> {
+  await served[Symbol.asyncDispose]();
+  served = await serveMemory(options);
+}
+
+beforeEach(async () => {
+  served = await serveMemory();
+});
+
+afterEach(async () => {
+  await served[Symbol.asyncDispose]();
+  if (served.internalErrors.length > 0) throw new Error("Internal errors", { cause: served.internalErrors });
+});
+
+function toProto(flagId: string): Buffer {
+  return Buffer.from(toBinary(EvaluateRequestSchema, create(EvaluateRequestSchema, { flagId })));
+}
+
+function toFrame(message: Uint8Array): Buffer {
+  const header = Buffer.alloc(5);
+  header.writeUInt32BE(message.length, 1);
+  return Buffer.concat([header, message]);
+}
+
+function toHttp1(body: Buffer): Buffer {
+  const head = `POST ${EVALUATE} HTTP/1.1\r\nhost: a\r\ncontent-type: application/proto\r\ncontent-length: ${body.length}\r\n\r\n`;
+  return Buffer.concat([Buffer.from(head), body]);
+}
+
+const GRPC = {
+  method: "POST",
+  path: EVALUATE,
+  headers: { "content-type": "application/grpc", te: "trailers" },
+};
+
+/** Which way each call went, in the order in which they were answered. */
+function ways(): readonly string[] {
+  return served.rpcs.map(({ isFast = false }) => (isFast ? "fast" : "generic"));
+}
+
+/** Holds back what the store answers from now on, until what is returned is called. */
+function holdStore(): () => void {
+  let release = () => {};
+  served.store.gate = new Promise((resolve) => {
+    release = resolve;
+  });
+  return release;
+}
+
+describe("what generated clients send", () => {
+  const generic: readonly ClientKind[] = [
+    "Connect GET, JSON, HTTP/2",
+    "gRPC-web, HTTP/1.1",
+    "gRPC-web, HTTP/2",
+  ];
+
+  test.each(CLIENT_KINDS)("goes the fast way where it can: %s", async (kind) => {
+    using clients = openEvaluatorClients(served.port);
+    const one = await clients.of[kind].evaluate({ flagId: "notifications/1", entityId: "user-1" });
+    expect(one.value?.value).toEqual({ case: "stringValue", value: "never" });
+    const all = await clients.of[kind].bulkEvaluate({});
+    expect(all.evaluations).toHaveLength(4);
+    const way = generic.includes(kind) ? "generic" : "fast";
+    expect(ways()).toEqual([way, way]);
+  });
+
+  test("does not go the fast way where it is traced", async () => {
+    const tracing = {
+      traceRpc: <T>(_: unknown, run: () => T) => run(),
+      traceEvaluate: <T>(_: unknown, run: () => T) => run(),
+    };
+    await serve({ tracing });
+    using clients = openEvaluatorClients(served.port);
+    for (const kind of CLIENT_KINDS) await clients.of[kind].evaluate({ flagId: "notifications/1" });
+    expect(ways()).toEqual(CLIENT_KINDS.map(() => "generic"));
+  });
+});
+
+test("answers over one connection come in the order of the calls, whichever way those go", async () => {
+  const raw = await openRaw(served.port);
+  const release = holdStore();
+  const grpcWeb = `POST ${EVALUATE} HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc-web+proto\r\ncontent-length: ${5 + WEEKLY.length}\r\n\r\n`;
+  raw.socket.write(
+    Buffer.concat([
+      toHttp1(UNHEARD),
+      toHttp1(WEEKLY),
+      Buffer.from(grpcWeb),
+      toFrame(WEEKLY),
+      toHttp1(toProto("checkout/1")),
+    ]),
+  );
+  await eventually(() => served.store.calls.some(({ keys }) => keys.includes("unheard/1")));
+  // Whoever is answered on another connection is not held up.
+  expect(
+    (
+      await sendHttp1(served.port, {
+        method: "POST",
+        path: EVALUATE,
+        headers: { "content-type": "application/proto" },
+        body: WEEKLY,
+      })
+    ).status,
+  ).toBe(200);
+  expect(raw.received()).toBe("");
+  release();
+  await eventually(() => raw.received().includes("checkout/1"));
+  const answered = [...raw.received().matchAll(/unheard\/1|notifications\/1|grpc-status: 0|checkout\/1/g)];
+  expect(answered.map(([what]) => what)).toEqual([
+    "unheard/1",
+    "notifications/1",
+    "notifications/1",
+    "grpc-status: 0",
+    "checkout/1",
+  ]);
+  expect(ways()).toContain("generic");
+  raw.socket.destroy();
+});
+
+describe("a client that leaves", () => {
+  test("in the middle of its message has sent none", async () => {
+    const raw = await openRaw(served.port);
+    raw.socket.write(toHttp1(WEEKLY).subarray(0, -3));
+    const session = await openHttp2(served.port);
+    const stream = session.request({ ":method": "POST", ":path": EVALUATE, ...GRPC.headers });
+    stream.on("error", () => {});
+    stream.write(toFrame(WEEKLY).subarray(0, 9));
+    await eventually(() => served.server.connectionCount === 2);
+    raw.socket.destroy();
+    stream.close(constants.NGHTTP2_CANCEL);
+    await eventually(() => served.rpcs.length === 2);
+    expect(served.rpcs).toMatchObject([{ code: "canceled" }, { code: "canceled" }]);
+    expect((await sendHttp2(session, { ...GRPC, body: toFrame(WEEKLY) })).trailers).toMatchObject({
+      "grpc-status": "0",
+    });
+    session.close();
+  });
+
+  test("while the store is asked for it leaves nothing behind", async () => {
+    const release = holdStore();
+    const raw = await openRaw(served.port);
+    raw.socket.write(toHttp1(UNHEARD));
+    const session = await openHttp2(served.port);
+    const stream = session.request({ ":method": "POST", ":path": EVALUATE, ...GRPC.headers });
+    stream.on("error", () => {});
+    stream.end(toFrame(toProto("unheard/2")));
+    await eventually(() =>
+      ["unheard/1", "unheard/2"].every((id) => served.store.calls.some(({ keys }) => keys.includes(id))),
+    );
+    raw.socket.destroy();
+    session.destroy();
+    await eventually(() => served.server.connectionCount === 0);
+    release();
+    await eventually(() => served.rpcs.length === 2);
+    expect(ways()).toEqual(["fast", "fast"]);
+  });
+});
+
+test("a call under way while the server closes is answered, and is the last on its connection", async () => {
+  const release = holdStore();
+  const raw = await openRaw(served.port);
+  raw.socket.write(toHttp1(UNHEARD));
+  const session = await openHttp2(served.port);
+  const answered = sendHttp2(session, { ...GRPC, body: toFrame(toProto("unheard/2")) });
+  const goaway = once(session, "goaway");
+  await eventually(() =>
+    ["unheard/1", "unheard/2"].every((id) => served.store.calls.some(({ keys }) => keys.includes(id))),
+  );
+  const closed = served.server[Symbol.asyncDispose]();
+  await goaway;
+  release();
+  expect((await answered).trailers).toMatchObject({ "grpc-status": "0" });
+  await raw.closed;
+  expect(raw.received()).toMatch(/^HTTP\/1\.1 200 OK\r\n[^]*\r\nConnection: close\r\n[^]*unheard\/1/);
+  await closed;
+  expect(ways()).toEqual(["fast", "fast"]);
+  session.close();
+});
+
+describe("limits", () => {
+  const BODY_MAX = 2_048;
+
+  test("a message may be as large as the limit, and not larger", async () => {
+    await serve({ limits: { bodyBytesMax: BODY_MAX } });
+    const session = await openHttp2(served.port);
+    for (const [length, status, grpcStatus] of [
+      [BODY_MAX, 200, "0"],
+      [BODY_MAX + 1, 429, "8"],
+      [BODY_MAX + 6, 429, "8"],
+    ] as const) {
+      const message = toProto("x".repeat(length - 3));
+      expect(message).toHaveLength(length);
+      const headers = { "content-type": "application/proto" };
+      const answer = await sendHttp1(served.port, { method: "POST", path: EVALUATE, headers, body: message });
+      expect(answer.status, `${length} bytes`).toBe(status);
+      const grpc = await sendHttp2(session, { ...GRPC, body: toFrame(message) });
+      expect(grpc.trailers["grpc-status"], `${length} bytes`).toBe(grpcStatus);
+    }
+    expect(ways()).toEqual(["fast", "fast", "generic", "generic", "generic", "generic"]);
+    session.close();
+  });
+
+  test("a bulk of thousands does not hold up all others: it goes the longer way", async () => {
+    const flagIds = Array.from({ length: 5_000 }, (_, i) => `notifications/${i}`);
+    const body = toBinary(BulkEvaluateRequestSchema, create(BulkEvaluateRequestSchema, { flagIds }));
+    const path = evaluatorPath("bulkEvaluate");
+    const headers = { "content-type": "application/proto" };
+    const answer = await sendHttp1(served.port, { method: "POST", path, headers, body });
+    expect(answer.status).toBe(200);
+    expect(ways()).toEqual(["generic"]);
+  });
+
+  test("headers of HTTP/2 that are too large are refused before anything else", async () => {
+    await serve({ limits: { headerBytesMax: 1_024 } });
+    const session = await openHttp2(served.port);
+    const headers = { ...GRPC.headers, "x-large": "x".repeat(2_000) };
+    const answer = await sendHttp2(session, { ...GRPC, headers, body: toFrame(WEEKLY) });
+    expect(answer.status).toBe(431);
+    expect(served.rpcs).toEqual([]);
+    session.destroy();
+  });
+
+  test("a time limit that makes no sense is refused, and any other holds", async () => {
+    const send = async (timeout: string) => {
+      const headers = { "content-type": "application/proto", "connect-timeout-ms": timeout };
+      return (await sendHttp1(served.port, { method: "POST", path: EVALUATE, headers, body: WEEKLY })).status;
+    };
+    expect([await send("5000"), await send("soon")]).toEqual([200, 400]);
+    expect(ways()).toEqual(["fast", "generic"]);
+  });
+});
+
+test("a caller who may not ask is told so whichever way the call goes", async () => {
+  const asked: string[] = [];
+  await serve({
+    permit({ procedure, header }) {
+      asked.push(procedure);
+      if (header("authorization") === "Bearer good") return undefined;
+      return new ConnectError("who are you?", Code.Unauthenticated);
+    },
+  });
+  using clients = openEvaluatorClients(served.port);
+  for (const kind of CLIENT_KINDS) {
+    const client = clients.of[kind];
+    await expect(client.evaluate({ flagId: "notifications/1" }), kind).rejects.toMatchObject({
+      code: Code.Unauthenticated,
+    });
+    const headers = { authorization: "Bearer good" };
+    await expect(client.evaluate({ flagId: "notifications/1" }, { headers }), kind).resolves.toBeDefined();
+  }
+  expect(new Set(asked)).toEqual(new Set(["pbflags.v1.FlagEvaluatorService/Evaluate"]));
+  expect(served.rpcs.filter(({ code }) => code === "unauthenticated")).toHaveLength(CLIENT_KINDS.length);
+  expect(ways()).toContain("fast");
+});
