@@ -63,6 +63,7 @@ const OTHER = "other";
 interface ProcedureCounts extends Series {
   /** One number for each protocol and code. */
   readonly requests: Float64Array;
+  fast: number;
 }
 
 /** RPCs by procedure, protocol and code. The procedures are given: a caller cannot add one. */
@@ -76,10 +77,11 @@ export class RpcCounts {
     this.#byProcedure = new Map([...known, [OTHER, this.#other]]);
   }
 
-  record({ procedure, protocol, code, durationMs }: Rpc): void {
+  record({ procedure, protocol, code, durationMs, isFast = false }: Rpc): void {
     const series = this.#byProcedure.get(procedure) ?? this.#other;
     const index = PROTOCOLS.indexOf(protocol) * RPC_CODES.length + RPC_CODES.indexOf(code);
     series.requests[index] = (series.requests[index] ?? 0) + 1;
+    if (isFast) series.fast += 1;
     series.counts.observe(durationMs / 1_000);
   }
 
@@ -94,6 +96,13 @@ export class RpcCounts {
     );
   }
 
+  /** Of procedures that have a fast way, once somebody has gone it. */
+  fast(): readonly Sample[] {
+    return Array.from(this.#byProcedure.values(), ({ fast, labels }) => sample(fast, labels)).filter(
+      ({ value }) => value > 0,
+    );
+  }
+
   durations(): readonly Series[] {
     return [...this.#byProcedure.values()].filter(({ requests }) => requests.some((count) => count > 0));
   }
@@ -104,5 +113,6 @@ function emptyCounts(procedure: string): ProcedureCounts {
     counts: new BucketCounts(RPC_BUCKETS),
     labels: { procedure },
     requests: new Float64Array(PROTOCOLS.length * RPC_CODES.length),
+    fast: 0,
   };
 }

@@ -170,6 +170,7 @@ export const METRICS = {
     "reason",
   ]),
   rpcRequests: counter("pbflags_rpc_requests_total", "RPCs answered.", ["procedure", "protocol", "code"]),
+  rpcFast: counter("pbflags_rpc_fast_total", "RPCs answered the fast way.", ["procedure"]),
   rpcSeconds: histogram("pbflags_rpc_duration_seconds", "Time from request to answer.", ["procedure"]),
   buildInfo: gauge("pbflags_build_info", "Always 1; the version is in the label.", ["version"]),
 } as const;

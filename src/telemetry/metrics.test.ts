@@ -73,6 +73,19 @@ test("counts RPCs by procedure, protocol and code, and times them by procedure",
   expect(valueOf(body, `pbflags_rpc_duration_seconds_count{procedure="${EVALUATE}"}`)).toBe(3);
 });
 
+test("counts which RPCs went the fast way", async () => {
+  using metrics = openMetrics();
+  const rpc = { procedure: EVALUATE, protocol: "connect", code: "ok", durationMs: 0.2 } as const;
+  metrics.recordRpc(rpc);
+  expect(await bodyOf(metrics)).not.toContain("pbflags_rpc_fast_total{");
+  metrics.recordRpc({ ...rpc, isFast: true });
+  const body = await bodyOf(metrics);
+  expect(valueOf(body, `pbflags_rpc_fast_total{procedure="${EVALUATE}"}`)).toBe(1);
+  expect(
+    valueOf(body, `pbflags_rpc_requests_total{procedure="${EVALUATE}",protocol="connect",code="ok"}`),
+  ).toBe(2);
+});
+
 test("gauges show what holds at the time of the scrape", async () => {
   using metrics = openMetrics();
   const state = { ...GAUGES };

@@ -226,6 +226,7 @@ function publishCounts(registry: Registry, counts: Counts): void {
     counts.configReloads.samples((result) => ({ result })),
   );
   publishCounter(registry, METRICS.rpcRequests, () => rpcs.requests());
+  publishCounter(registry, METRICS.rpcFast, () => rpcs.fast());
   publishHistogram(registry, METRICS.rpcSeconds, () => rpcs.durations());
   publishUpstreamCounts(registry, counts.upstreams);
 }
