@@ -99,7 +99,11 @@ export class FreshCache<V> {
 
   /** A promise only where the store has to be asked. Never rejects. */
   read(key: string): MaybeLater<Found<V>> {
-    const known = this.#fromMemory(key);
+    return this.#readAt(key, this.#options.clock.now());
+  }
+
+  #readAt(key: string, now: number): MaybeLater<Found<V>> {
+    const known = this.#fromMemory(key, now);
     if (known === undefined || known.kind === "unavailable") this.#options.onMiss?.();
     else this.#options.onHit?.();
     return known ?? this.#fetch(key).then((outcome) => this.#afterFetch(key, outcome.get(key)));
@@ -107,13 +111,16 @@ export class FreshCache<V> {
 
   /** One answer for each key, in their order. A promise only where the store has to be asked. Never rejects. */
   readMany(keys: readonly string[]): MaybeLater<readonly Found<V>[]> {
-    const found = keys.map((key) => this.read(key));
+    // Asking for the time takes as long as the look-up.
+    const now = this.#options.clock.now();
+    const found: MaybeLater<Found<V>>[] = [];
     const known: Found<V>[] = [];
-    for (const one of found) {
-      if (isLater(one)) return Promise.all(found.map(async (each) => each));
-      known.push(one);
+    for (const key of keys) {
+      const one = this.#readAt(key, now);
+      found.push(one);
+      if (!isLater(one)) known.push(one);
     }
-    return known;
+    return known.length === found.length ? known : Promise.all(found.map(async (each) => each));
   }
 
   /**
@@ -273,11 +280,10 @@ export class FreshCache<V> {
   }
 
   /** What can be answered without waiting; starts a refresh where one is due. */
-  #fromMemory(key: string): Found<V> | undefined {
-    const { memory, clock, ttlMs, isCut } = this.#options;
+  #fromMemory(key: string, now: number): Found<V> | undefined {
+    const { memory, ttlMs, isCut } = this.#options;
     const entry = memory.get(key);
     if (entry === undefined) return isCut() ? { kind: "unavailable" } : undefined;
-    const now = clock.now();
     if (ttlMs > 0 && now < entry.freshUntil) return { kind: "fresh", value: entry.value };
     if (isCut()) return fallback(entry, "cached");
     if (now >= entry.retryFrom) {

@@ -27,10 +27,29 @@ interface Gathered {
   readonly id: string;
   readonly entityId: string;
   readonly definition: FlagDefinition | undefined;
-  /** Whether the kill set held the flag when the look-ups set out: then there is no state to decide from. */
-  readonly killed?: boolean | undefined;
+  /** The kill set when the look-ups set out. */
+  readonly kills: KillSet | undefined;
+  /** Whether it held the flag: then there is no state to decide from. */
+  readonly killed: boolean;
   readonly state: Found<FlagState>;
   readonly overrides?: Found<Overrides> | undefined;
+}
+
+/** A flag of a bulk. */
+interface Asked {
+  readonly id: string;
+  readonly definition: FlagDefinition | undefined;
+  readonly killed: boolean;
+  /** Whether its state is looked up. */
+  readonly hasState: boolean;
+}
+
+/** What a bulk is decided from, beside what was found. */
+interface Bulk {
+  readonly asked: readonly Asked[];
+  readonly entityId: string;
+  /** The kill set when the look-ups set out. */
+  readonly kills: KillSet | undefined;
 }
 
 const NOTHING_KNOWN: Found<never> = { kind: "unavailable" };
@@ -45,69 +64,92 @@ export class Evaluator {
 
   /** An empty `entityId` asks for the flag's global value. */
   evaluate(flagId: string, entityId: string): MaybeLater<Evaluation> {
-    const { flags, states } = this.#options;
+    const { flags, killSet, states } = this.#options;
     const definition = flags.value.find(flagId);
     const id = definition?.id ?? flagId;
+    const kills = killSet.value;
+    const killed = isKilled(kills, id);
     // A killed flag needs no look-up, and waits for none.
-    if (this.#isKilled(id))
-      return this.#decide({ id, entityId, definition, killed: true, state: NOTHING_KNOWN });
+    if (killed) return this.#decide({ id, entityId, definition, kills, killed, state: NOTHING_KNOWN });
 
     const overrides =
       varies(definition) && canHaveOverrides(entityId) ? states.overrides(entityId) : undefined;
     const state = definition !== undefined || canExist(id) ? states.flagState(id) : NOTHING_KNOWN;
     if (isLater(overrides) || isLater(state)) {
       return Promise.all([state, overrides]).then(([foundState, foundOverrides]) =>
-        this.#decide({ id, entityId, definition, state: foundState, overrides: foundOverrides }),
+        this.#decide({
+          id,
+          entityId,
+          definition,
+          kills,
+          killed,
+          state: foundState,
+          overrides: foundOverrides,
+        }),
       );
     }
-    return this.#decide({ id, entityId, definition, state, overrides });
+    return this.#decide({ id, entityId, definition, kills, killed, state, overrides });
   }
 
   /** One answer for each id, in their order; one look-up for the entity and one for all flags. */
   evaluateMany(flagIds: readonly string[], entityId: string): MaybeLater<readonly Evaluation[]> {
-    const { flags, states } = this.#options;
+    const { flags, killSet, states } = this.#options;
     const table = flags.value;
-    const definitions = flagIds.map((flagId) => table.find(flagId));
-    const ids = flagIds.map((flagId, i) => definitions[i]?.id ?? flagId);
-    const killed = ids.map((id) => this.#isKilled(id));
-    const asked = ids.filter((id, i) => !killed[i] && (definitions[i] !== undefined || canExist(id)));
-
-    const overrides =
-      canHaveOverrides(entityId) && definitions.some(varies) ? states.overrides(entityId) : undefined;
-    const found = asked.length === 0 ? [] : states.flagStates(asked);
-
-    const decideAll = (
-      foundStates: readonly Found<FlagState>[],
-      foundOverrides: Found<Overrides> | undefined,
-    ): readonly Evaluation[] => {
-      const stateOf = new Map(asked.map((id, i) => [id, foundStates[i] ?? NOTHING_KNOWN]));
-      return ids.map((id, i) => {
-        const definition = definitions[i];
-        const state = stateOf.get(id) ?? NOTHING_KNOWN;
-        const applicable = varies(definition) ? foundOverrides : undefined;
-        return this.#decide({ id, entityId, definition, killed: killed[i], state, overrides: applicable });
-      });
-    };
-
-    if (isLater(overrides) || isLater(found)) {
-      return Promise.all([found, overrides]).then(([states, entity]) => decideAll(states, entity));
+    const kills = killSet.value;
+    const asked: Asked[] = [];
+    const lookedUp: string[] = [];
+    let isVarying = false;
+    for (const flagId of flagIds) {
+      const definition = table.find(flagId);
+      const id = definition?.id ?? flagId;
+      const killed = isKilled(kills, id);
+      const hasState = !killed && (definition !== undefined || canExist(id));
+      if (hasState) lookedUp.push(id);
+      isVarying ||= varies(definition);
+      asked.push({ id, definition, killed, hasState });
     }
-    return decideAll(found, overrides);
+    const overrides = isVarying && canHaveOverrides(entityId) ? states.overrides(entityId) : undefined;
+    const found = lookedUp.length === 0 ? [] : states.flagStates(lookedUp);
+    if (isLater(overrides) || isLater(found)) {
+      return Promise.all([found, overrides]).then(([later, entity]) =>
+        this.#decideAll({ asked, entityId, kills }, later, entity),
+      );
+    }
+    return this.#decideAll({ asked, entityId, kills }, found, overrides);
   }
 
-  /** The kill set is read again here, so that a kill that arrived during the look-ups counts. */
+  /** `found` holds a state for each flag that has one, in their order. */
+  #decideAll(
+    { asked, entityId, kills }: Bulk,
+    found: readonly Found<FlagState>[],
+    overrides: Found<Overrides> | undefined,
+  ): readonly Evaluation[] {
+    const evaluations: Evaluation[] = [];
+    let next = 0;
+    for (const { id, definition, killed, hasState } of asked) {
+      const state = (hasState ? found[next++] : undefined) ?? NOTHING_KNOWN;
+      const applicable = varies(definition) ? overrides : undefined;
+      evaluations.push(
+        this.#decide({ id, entityId, definition, kills, killed, state, overrides: applicable }),
+      );
+    }
+    return evaluations;
+  }
+
+  /** The kill set is looked at again here, so that a kill that arrived during the look-ups counts. */
   #decide(gathered: Gathered): Evaluation {
-    const { id, entityId, definition, state, overrides } = gathered;
-    const killed = gathered.killed === true || this.#isKilled(id);
+    const { id, entityId, definition, kills, state, overrides } = gathered;
+    const current = this.#options.killSet.value;
+    const killed = gathered.killed || (current !== kills && isKilled(current, id));
     const override = overrides === undefined ? undefined : overrideOf(overrides, id);
     const evaluation = decide({ definition, killed, override, state });
     this.#options.onEvaluation?.(evaluation, id, entityId);
     return evaluation;
   }
+}
 
-  #isKilled(id: string): boolean {
-    return this.#options.killSet.value?.flagIds.has(id) ?? false;
-  }
+function isKilled(kills: KillSet | undefined, flagId: string): boolean {
+  return kills?.flagIds.has(flagId) ?? false;
 }
 
 function overrideOf(overrides: Found<Overrides>, flagId: string): Found<Override> {
