@@ -55,11 +55,15 @@ export function createCallGenerator(world: CallWorld, random: () => number): () 
     return item;
   }
 
+  // As a program asks for them, over and over. One begins as another does.
+  const usualLists = [3, 5, 20].map((length) => world.names.slice(0, length));
+
   function question(): Question {
     const text = (usual: readonly string[]) => (chance(0.04) ? pick(ODD_TEXTS) : pick(usual));
     const entityId = chance(0.3) ? "" : text(world.entities);
     if (chance(0.6)) return { rpc: "evaluate", flagIds: [text(world.names)], entityId };
-    const length = chance(0.3) ? 0 : below(chance(0.1) ? 120 : 12);
+    if (chance(0.3)) return { rpc: "bulkEvaluate", flagIds: pick(usualLists), entityId };
+    const length = chance(0.4) ? 0 : below(chance(0.1) ? 120 : 12);
     return { rpc: "bulkEvaluate", flagIds: Array.from({ length }, () => text(world.names)), entityId };
   }
 

@@ -19,6 +19,11 @@ export class EncodedAnswer {
     this.evaluation = evaluation;
   }
 
+  /** Whether it is the answer of this outcome. */
+  isOf({ value, source }: Evaluation): boolean {
+    return this.evaluation.value === value && this.evaluation.source === source;
+  }
+
   get proto(): ByteText {
     return (this.#proto ??= writeMessage(this.#name, this.evaluation));
   }
@@ -69,13 +74,13 @@ export class EncodedAnswers {
     const { value, source } = evaluation;
     if (value !== undefined && VARYING.has(source)) {
       const known = kept.byValue.get(value);
-      if (known !== undefined && known.evaluation.source === source) return known;
+      if (known?.isOf(evaluation) === true) return known;
       const made = new EncodedAnswer(name, evaluation);
       kept.byValue.set(value, made);
       return made;
     }
     const known = kept.bySource[source];
-    if (known !== undefined && known.evaluation.value === value) return known;
+    if (known?.isOf(evaluation) === true) return known;
     return (kept.bySource[source] = new EncodedAnswer(name, evaluation));
   }
 

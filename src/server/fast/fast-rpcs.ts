@@ -1,13 +1,16 @@
 import { isLater, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { Evaluation } from "../../evaluation/precedence.ts";
+import type { FlagTable } from "../../flags/definition.ts";
 import { FlagEvaluatorService } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../../namespaces/namespace.ts";
 import { namesAsked } from "../evaluator-service.ts";
 import { procedureOf } from "../rpc/codes.ts";
 import { EncodedAnswers } from "./encoded-answers.ts";
+import { NameList } from "./name-list.ts";
 import { readBulkJson, readEvaluateJson } from "./read-json.ts";
-import { readBulk, readEvaluate } from "./read-message.ts";
-import { type ByteText, toFrame } from "./write-answer.ts";
+import { readEvaluate } from "./read-message.ts";
+import { RememberedLists } from "./remembered-lists.ts";
+import type { ByteText } from "./write-answer.ts";
 
 /** How messages are written. gRPC's are proto, and those of answers stand in a frame. */
 export type Form = "proto" | "json" | "grpc";
@@ -32,6 +35,8 @@ export interface FastRpcOptions {
 /** Evaluate and BulkEvaluate. */
 export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): readonly FastRpc[] {
   const encoded = new EncodedAnswers(namespace.flags);
+  const lists = new RememberedLists();
+  let all: { readonly table: FlagTable; readonly list: NameList } | undefined;
 
   function encodeOne(name: string, evaluation: Evaluation, form: Form): ByteText {
     const answer = encoded.of(name, evaluation);
@@ -39,17 +44,12 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
     return form === "json" ? answer.json : answer.proto;
   }
 
-  function encodeMany(names: readonly string[], evaluations: readonly Evaluation[], form: Form): ByteText {
-    let message = "";
-    for (const [i, evaluation] of evaluations.entries()) {
-      const answer = encoded.of(names[i] ?? "", evaluation);
-      if (form !== "json") message += answer.entry;
-      else message += message === "" ? answer.json : `,${answer.json}`;
-    }
-    if (form === "grpc") return toFrame(message);
-    if (form === "proto") return message;
-    // As proto3's JSON has it, an empty list is left out.
-    return message === "" ? "{}" : `{"evaluations":[${message}]}`;
+  /** All that are defined, unless it names some. */
+  function listOf(list: NameList): NameList {
+    if (list.names.length > 0) return list;
+    const table = namespace.flags.value;
+    if (all?.table !== table) all = { table, list: new NameList(namesAsked(table, [])) };
+    return all.list;
   }
 
   return [
@@ -67,12 +67,14 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
     {
       procedure: procedureOf(FlagEvaluatorService.method.bulkEvaluate),
       answer(message, form) {
-        const question = form === "json" ? readBulkJson(message) : readBulk(message);
-        if (question === undefined || question.flagIds.length > bulkFlagsMax) return undefined;
-        const names = namesAsked(namespace.flags.value, question.flagIds);
-        const evaluations = namespace.evaluateMany(names, question.entityId);
-        if (isLater(evaluations)) return evaluations.then((later) => encodeMany(names, later, form));
-        return encodeMany(names, evaluations, form);
+        const question = form === "json" ? readBulkJson(message) : lists.read(message);
+        if (question === undefined) return undefined;
+        const asked = "list" in question ? question.list : new NameList(question.flagIds);
+        if (asked.names.length > bulkFlagsMax) return undefined;
+        const list = listOf(asked);
+        const evaluations = namespace.evaluateMany(list.names, question.entityId);
+        if (isLater(evaluations)) return evaluations.then((later) => list.write(later, form, encoded));
+        return list.write(evaluations, form, encoded);
       },
     },
   ];

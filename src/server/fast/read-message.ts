@@ -25,19 +25,32 @@ export function readEvaluate(message: Buffer): EvaluateQuestion | undefined {
   return isRead ? { flagId, entityId } : undefined;
 }
 
+/** A `BulkEvaluateRequest` in proto. */
+export interface BulkMessage extends BulkQuestion {
+  /** Where the names of the flags end, and nothing but them was before. Undefined: the entity stands among them. */
+  readonly flagsEnd: number | undefined;
+}
+
 /** The same for a `BulkEvaluateRequest`. */
-export function readBulk(message: Buffer): BulkQuestion | undefined {
+export function readBulk(message: Buffer): BulkMessage | undefined {
   const flagIds: string[] = [];
   let entityId = "";
-  const isRead = readFields(message, (field, text) => {
-    if (field === FIELD_1) flagIds.push(text);
-    else entityId = text;
+  let flagsEnd: number | undefined = 0;
+  let hasEntity = false;
+  const isRead = readFields(message, (field, text, end) => {
+    if (field === FIELD_1) {
+      flagIds.push(text);
+      flagsEnd = hasEntity ? undefined : end;
+    } else {
+      entityId = text;
+      hasEntity = true;
+    }
   });
-  return isRead ? { flagIds, entityId } : undefined;
+  return isRead ? { flagIds, entityId, flagsEnd } : undefined;
 }
 
 /** False: there is something else in it. */
-function readFields(message: Buffer, take: (field: number, text: string) => void): boolean {
+function readFields(message: Buffer, take: (field: number, text: string, end: number) => void): boolean {
   let at = 0;
   while (at < message.length) {
     const field = message[at] ?? 0;
@@ -54,7 +67,7 @@ function readFields(message: Buffer, take: (field: number, text: string) => void
     if (at > message.length) return false;
     const text = textIn(message, start, at);
     if (text === undefined) return false;
-    take(field, text);
+    take(field, text, at);
   }
   return true;
 }

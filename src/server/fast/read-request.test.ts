@@ -5,6 +5,7 @@ import { damage, someHarm } from "../../../test/support/damage.ts";
 import { BulkEvaluateRequestSchema, EvaluateRequestSchema } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import { readBulkJson, readEvaluateJson } from "./read-json.ts";
 import { readBulk, readEvaluate } from "./read-message.ts";
+import { RememberedLists } from "./remembered-lists.ts";
 
 /** Without half a surrogate pair, and without what decoders put in place of what they cannot read. */
 const text = fc.string({ unit: "binary", maxLength: 200 }).filter((each) => !each.includes("\ufffd"));
@@ -20,7 +21,7 @@ test("what clients send is read, in proto and in JSON", () => {
         BulkEvaluateRequestSchema,
         create(BulkEvaluateRequestSchema, { flagIds, entityId }),
       );
-      expect(readBulk(Buffer.from(bulk))).toEqual({ flagIds, entityId });
+      expect(readBulk(Buffer.from(bulk))).toMatchObject({ flagIds, entityId });
       expect(readEvaluateJson(Buffer.from(JSON.stringify({ flagId, entityId })))).toEqual({
         flagId,
         entityId,
@@ -41,7 +42,13 @@ test("whatever is read of a damaged message is what Connect's implementation rea
       const message = create(BulkEvaluateRequestSchema, { flagIds, entityId });
       const bytes = Buffer.from(damage(toBinary(BulkEvaluateRequestSchema, message), harms));
       const read = readBulk(bytes);
-      if (read !== undefined) expect(fromBinary(BulkEvaluateRequestSchema, bytes)).toMatchObject(read);
+      if (read !== undefined) {
+        const { flagIds: readIds, entityId: readEntity } = read;
+        expect(fromBinary(BulkEvaluateRequestSchema, bytes)).toMatchObject({
+          flagIds: readIds,
+          entityId: readEntity,
+        });
+      }
       const json = Buffer.from(damage(Buffer.from(JSON.stringify({ flagIds, entityId })), harms));
       const readJson = readBulkJson(json);
       if (readJson !== undefined)
@@ -51,6 +58,26 @@ test("whatever is read of a damaged message is what Connect's implementation rea
     { numRuns: 1_000 },
   );
   expect(readCount).toBeGreaterThan(50);
+});
+
+test("a list that comes again is read as the first time, whatever begins like it", () => {
+  const lists = new RememberedLists();
+  const few = fc.array(fc.constantFrom("a/1", "a/2", "a.b", ""), { maxLength: 4 });
+  let rememberedCount = 0;
+  fc.assert(
+    fc.property(few, fc.constantFrom("", "ann", "bob"), fc.boolean(), (flagIds, entityId, isLast) => {
+      const ofFlags = toBinary(BulkEvaluateRequestSchema, create(BulkEvaluateRequestSchema, { flagIds }));
+      const ofEntity = toBinary(BulkEvaluateRequestSchema, create(BulkEvaluateRequestSchema, { entityId }));
+      const message = Buffer.concat(isLast ? [ofFlags, ofEntity] : [ofEntity, ofFlags]);
+      const first = lists.read(message);
+      const second = lists.read(message);
+      expect([first?.list.names, first?.entityId]).toEqual([flagIds, entityId]);
+      expect([second?.list.names, second?.entityId]).toEqual([flagIds, entityId]);
+      if (first?.list === second?.list) rememberedCount += 1;
+    }),
+    { numRuns: 500 },
+  );
+  expect(rememberedCount).toBeGreaterThan(200);
 });
 
 test.each([
