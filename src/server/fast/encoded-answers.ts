@@ -2,7 +2,7 @@ import type { Evaluation, Source } from "../../evaluation/precedence.ts";
 import type { FlagTable } from "../../flags/definition.ts";
 import type { FlagValue } from "../../gen/pbflags/v1/types_pb.ts";
 import type { Latest } from "../../system/latest.ts";
-import { type ByteText, toEntry, toFrame, writeJson, writeMessage } from "./write-answer.ts";
+import { type ByteText, inOnePiece, toEntry, toFrame, writeJson, writeMessage } from "./write-answer.ts";
 
 /** An `EvaluateResponse` as bytes, in each form made when it is first asked for. */
 export class EncodedAnswer {
@@ -25,17 +25,17 @@ export class EncodedAnswer {
   }
 
   get proto(): ByteText {
-    return (this.#proto ??= writeMessage(this.#name, this.evaluation));
+    return (this.#proto ??= inOnePiece(writeMessage(this.#name, this.evaluation)));
   }
 
   /** The message as gRPC frames it. */
   get framed(): ByteText {
-    return (this.#framed ??= toFrame(this.proto));
+    return (this.#framed ??= inOnePiece(toFrame(this.proto)));
   }
 
   /** The message as an element of a `BulkEvaluateResponse`. */
   get entry(): ByteText {
-    return (this.#entry ??= toEntry(this.proto));
+    return (this.#entry ??= inOnePiece(toEntry(this.proto)));
   }
 
   get json(): ByteText {

@@ -45,7 +45,7 @@ function join(answers: readonly EncodedAnswer[], form: Form): ByteText {
     if (answers.length === 0) return "{}";
     return `{"evaluations":[${answers.map(({ json }) => json).join(",")}]}`;
   }
-  let message = "";
-  for (const { entry } of answers) message += entry;
+  // Not added one to the other: such a text is put together anew whenever it is written behind another head.
+  const message = answers.map(({ entry }) => entry).join("");
   return form === "grpc" ? toFrame(message) : message;
 }

@@ -5,8 +5,7 @@ import { FlagValueSchema } from "../../gen/pbflags/v1/types_pb.ts";
 import { toWireSource } from "../to-wire.ts";
 
 /**
- * Bytes as a text in latin1, a character each. Node writes the head of an answer and such a body in one piece, and
- * joining texts copies nothing.
+ * Bytes as a text in latin1, a character each. Node writes the head of an answer and such a body in one piece.
  */
 export type ByteText = string;
 
@@ -54,6 +53,11 @@ export function toFrame(message: ByteText, isCompressed = false): ByteText {
     String.fromCharCode(flag, length >>> 24, (length >>> 16) & 255, (length >>> 8) & 255, length & 255) +
     message
   );
+}
+
+/** The same text. One that was put together of others would be put together anew whenever it is written behind a head. */
+export function inOnePiece(text: ByteText): ByteText {
+  return byteText(bytesOfText(text));
 }
 
 export function byteText(bytes: Uint8Array): ByteText {
