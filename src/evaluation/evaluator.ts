@@ -152,9 +152,11 @@ function isKilled(kills: KillSet | undefined, flagId: string): boolean {
   return kills?.flagIds.has(flagId) ?? false;
 }
 
-function overrideOf(overrides: Found<Overrides>, flagId: string): Found<Override> {
-  if (overrides.kind === "unavailable") return overrides;
-  return { kind: overrides.kind, value: overrides.value?.get(flagId) };
+/** Undefined: none is known. */
+function overrideOf(overrides: Found<Overrides>, flagId: string): Found<Override> | undefined {
+  if (overrides.kind === "unavailable") return undefined;
+  const value = overrides.value?.get(flagId);
+  return value === undefined ? undefined : { kind: overrides.kind, value };
 }
 
 function varies(definition: FlagDefinition | undefined): boolean {
