@@ -7,14 +7,15 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
-import { connect, createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { Clock } from "../system/clock.ts";
 import { Connection } from "./listener/connection.ts";
 import { drain } from "./listener/drain.ts";
 import type { RequestHandler } from "./listener/exchange.ts";
 import { headerListBytes } from "./listener/header-list.ts";
-import { type ListenAddress, listen } from "./listener/listen.ts";
+import type { ListenAddress } from "./listener/listen.ts";
 import { type ConnectionLimits, createHttp1, createHttp2 } from "./listener/node-servers.ts";
+import { listenOn, type OpenListener } from "./listener/open-listener.ts";
 import { readPrelude } from "./listener/prelude.ts";
 import { SessionProbe } from "./listener/session-probe.ts";
 import { createSweep } from "./listener/sweep.ts";
@@ -34,6 +35,8 @@ export type DropReason =
 
 export interface HttpServerOptions {
   readonly address: ListenAddress;
+  /** Where connections come from, if not from `address` itself. */
+  readonly openListener?: OpenListener | undefined;
   readonly limits: ConnectionLimits;
   /** How long running requests may take to finish once the server is being closed. */
   readonly drainTimeoutMs: number;
@@ -78,15 +81,11 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     else options.handle(request, response);
   });
 
-  const listener = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, accept);
-  listener.maxConnections = limits.connectionsMax;
-  listener.on("drop", () => onDrop("too_many_connections"));
-  const address = await listen(listener, options.address).catch((error: unknown) => {
+  const { openListener = listenOn({ ...options, connectionsMax: limits.connectionsMax }) } = options;
+  const listener = await openListener(accept).catch((error: unknown) => {
     http1.close();
     throw error;
   });
-  // Unheard, an error such as "too many open files" would end the process.
-  listener.on("error", () => onDrop("not_accepted"));
   const sweeping = sweep.run(stop.signal);
 
   function accept(socket: Socket): void {
@@ -164,11 +163,10 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
 
   async function close(): Promise<void> {
     draining = true;
-    await letInWaiting(address, clock);
-    const closed = new Promise((resolve) => listener.close(resolve));
+    await listener.stop();
     for (const response of answering) if (!response.headersSent) response.shouldKeepAlive = false;
     await drain(connections, { timeoutMs: options.drainTimeoutMs, clock });
-    await closed;
+    await listener[Symbol.asyncDispose]();
     stop.abort();
     await sweeping;
     http1.close();
@@ -177,7 +175,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
 
   let closing: Promise<void> | undefined;
   return {
-    address,
+    address: listener.address,
     get connectionCount() {
       return connections.size;
     },
@@ -197,21 +195,4 @@ function closeWithConnection({ socket }: IncomingMessage, response: ServerRespon
   socket.once("close", close);
   // From then on Node tells.
   response.once("socket", () => socket.off("close", close));
-}
-
-const LET_IN_MAX_MS = 1_000;
-
-/**
- * Node lets in one connection a turn, in the order in which they came, and closing the listener resets those that
- * still wait. Comes as one more, and resolves once that one has been let in and has left.
- */
-async function letInWaiting(address: ListenAddress, clock: Clock): Promise<void> {
-  const last = address.kind === "unix" ? connect(address.path) : connect(address.port, address.host);
-  const left = new AbortController();
-  last.on("error", () => {});
-  last.once("connect", () => last.end());
-  last.once("close", () => left.abort());
-  last.resume();
-  await clock.sleep(LET_IN_MAX_MS, left.signal).catch(() => {});
-  last.destroy();
 }
