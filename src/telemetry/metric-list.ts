@@ -186,3 +186,44 @@ function gauge(name: string, help: string, labels: readonly string[] = []): Metr
 function histogram(name: string, help: string, labels: readonly string[]): MetricSpec {
   return { name, type: "histogram", labels, help };
 }
+
+/**
+ * What a metric comes to where several processes are one daemon. `sum`, `min`, `max`: over all of them. `workers`: the
+ * sum over those that answer callers. `primary`: what the one says that knows the store.
+ */
+export type Across = "sum" | "min" | "max" | "workers" | "primary";
+
+/** Counts add up, and states are the primary's, but for these. */
+const EXCEPTIONS: { readonly [K in keyof typeof METRICS]?: Across } = {
+  // The primary looks up and counts what workers ask for, too.
+  cacheHits: "workers",
+  cacheMisses: "workers",
+  propagationSeconds: "workers",
+  watchFollowers: "workers",
+  // Workers have them from the primary, over calls that are nobody else's business.
+  fetchSeconds: "primary",
+  fetchFailures: "primary",
+  epochChanges: "primary",
+  invalidValues: "primary",
+  descriptorReloads: "primary",
+  upstreamBreakerChanges: "primary",
+  upstreamSeconds: "primary",
+  upstreamFailures: "primary",
+  upstreamRetries: "primary",
+  upstreamRejected: "primary",
+  // Of a limit that holds for each process.
+  overrideCacheSize: "max",
+  // Of a state that comes to one after the other.
+  stateAge: "max",
+  stateRevision: "min",
+  feedConnected: "min",
+};
+
+/** By a metric's name. Undefined: it is none of pbflagd's own. */
+export const ACROSS: ReadonlyMap<string, Across> = new Map(
+  Object.entries<MetricSpec>(METRICS).map(([key, { name, type }]) => [
+    name,
+    Object.entries(EXCEPTIONS).find(([exception]) => exception === key)?.[1] ??
+      (type === "gauge" ? "primary" : "sum"),
+  ]),
+);

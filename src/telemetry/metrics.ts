@@ -1,4 +1,5 @@
 import { Registry } from "prom-client";
+import type { ProcessMetrics } from "./add-up.ts";
 import { BucketCounts } from "./bucket-counts.ts";
 import { type Fetch, FetchCounts, type Rpc, RpcCounts } from "./call-counts.ts";
 import {
@@ -61,6 +62,9 @@ export interface Metrics extends Disposable {
 
   /** All metrics in Prometheus' text format. */
   render(): Promise<RenderedMetrics>;
+
+  /** All metrics as another process can take them. */
+  collect(): Promise<ProcessMetrics>;
 }
 
 export interface RenderedMetrics {
@@ -169,6 +173,10 @@ export function createMetrics({ version, procedures }: MetricsOptions): Metrics 
     async render() {
       const texts = await Promise.all([registry.metrics(), nodeMetrics().metrics()]);
       return { contentType: registry.contentType, body: texts.join("\n") };
+    },
+    async collect() {
+      const metrics = await Promise.all([registry.getMetricsAsJSON(), nodeMetrics().getMetricsAsJSON()]);
+      return metrics.flat();
     },
     [Symbol.dispose]() {
       registry.clear();

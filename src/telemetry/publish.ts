@@ -73,7 +73,13 @@ class PublishedHistogram extends Histogram {
 
   async getForPromString() {
     const { name, help, type } = this.#spec;
-    return { name, help, type, values: this.#read().flatMap((series) => samplesOf(name, series)) };
+    return {
+      name,
+      help,
+      type,
+      aggregator: "sum",
+      values: this.#read().flatMap((series) => samplesOf(name, series)),
+    };
   }
 }
 
