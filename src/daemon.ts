@@ -12,7 +12,7 @@ import { type OpenStore, openDatabase, openStore } from "./daemon/open-store.ts"
 import { reportServer } from "./daemon/report-server.ts";
 import { keepKnowledge, loadKnowledge } from "./daemon/snapshot.ts";
 import type { ReloadResult } from "./flags/watch-descriptors.ts";
-import { DependencyHealth } from "./health/dependency-health.ts";
+import { type DependencyCheck, DependencyHealth } from "./health/dependency-health.ts";
 import type { ChangeFeed } from "./kills/change-feed.ts";
 import type { SnapshotWriter } from "./kills/snapshot/snapshot-writer.ts";
 import type { Namespace } from "./namespaces/namespace.ts";
@@ -29,6 +29,9 @@ export interface Daemon extends AsyncDisposable {
   /** Where the admin service is. Undefined: nowhere. */
   readonly adminAddress: HttpServer["address"] | undefined;
   readonly namespace: Namespace;
+  readonly metrics: Pick<Metrics, "collect" | "recordConnectionDropped">;
+  /** Of everything the daemon depends on, the last results. */
+  readonly checks: readonly DependencyCheck[];
   /** Reads the descriptors again, now. */
   reloadDescriptors(options?: { readonly force?: boolean }): Promise<ReloadResult>;
   /** Reads the configuration again, now, and takes up what may change while the daemon runs. */
@@ -45,7 +48,7 @@ const STARTING_SWEEP_MS = 1_000;
  * @throws DescriptorError, UpstreamError, ListenError, StoreRequiredError
  */
 export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daemon> {
-  const { clock, logger, tracing } = deps;
+  const { clock, logger, tracing, part } = deps;
   const opened = new Opened();
   try {
     // It connects while the descriptors are parsed. The namespace closes it as well: who closes it first, closes it.
@@ -125,27 +128,34 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     });
 
     const stopping = new AbortController();
-    const { onRpc, onStalled, onInternalError, onDrop } = reportServer({ metrics, logger });
+    const reports = reportServer({ metrics, logger });
+    // What workers ask of their primary is no call of anybody's.
+    const { onRpc, onDrop } = part?.kind === "primary" ? UNCOUNTED : reports;
+    const { onStalled, onInternalError } = reports;
+    const limits = part?.kind === "primary" ? part.limits : config.limits;
+    const worker = part?.kind === "worker" ? part : undefined;
     const server = await openHttpServer({
       address: config.listen,
-      limits: config.limits,
+      openListener: worker?.openListener,
+      limits,
       drainTimeoutMs: config.shutdownTimeoutMs,
       clock,
       handle: createRoutes({
-        namespace,
+        namespace: worker === undefined ? namespace : withHealth(namespace, worker.health),
         upstreams: pool,
+        upstreamService: worker?.upstreamService,
         version: deps.version,
         limits: {
-          bodyBytesMax: config.limits.bodyBytesMax,
-          bulkFlagsMax: config.limits.bulkMaxFlags,
-          requestTimeoutMs: config.limits.requestTimeoutMs,
+          bodyBytesMax: limits.bodyBytesMax,
+          bulkFlagsMax: limits.bulkMaxFlags,
+          requestTimeoutMs: limits.requestTimeoutMs,
           fetchTimeoutMs: config.cache.fetchTimeoutMs,
         },
         clock,
         tracing,
         stopping: stopping.signal,
-        checks: () => health.checks,
-        metrics: () => metrics.render(),
+        checks: () => worker?.checks(health.checks) ?? health.checks,
+        metrics: () => worker?.metrics() ?? metrics.render(),
         onRpc,
         onFollowers: (count) => metrics.recordFollowers(count),
         onStalled,
@@ -175,6 +185,10 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       address: server.address,
       adminAddress: admin?.address,
       namespace,
+      metrics,
+      get checks() {
+        return health.checks;
+      },
       reloadDescriptors: (options) => descriptors.reload(options),
       reloadConfig: async () => void (await configuration?.reload()),
       [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
@@ -183,6 +197,13 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     await opened[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+const UNCOUNTED = { onRpc: () => {}, onDrop: () => {} };
+
+/** The namespace of a worker, whose store is as well as the primary's. */
+function withHealth(namespace: Namespace, health: Namespace["health"]): Namespace {
+  return Object.create(namespace, { health: { value: health } });
 }
 
 function followConfiguration({

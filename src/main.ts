@@ -1,15 +1,25 @@
-import { tmpdir, userInfo } from "node:os";
+import { Socket } from "node:net";
+import { availableParallelism, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { isatty } from "node:tty";
 import { run } from "./cli/program.ts";
 import type { ConfigSource } from "./config/load-config.ts";
 import type { Config } from "./config/settings.ts";
+import type { DaemonDeps } from "./daemon/deps.ts";
 import type { Daemon } from "./daemon.ts";
 import { systemClock as clock } from "./system/clock.ts";
 import { Opened } from "./system/opened.ts";
 import { readOwnVersion } from "./system/own-version.ts";
 import { keepYoungObjectsSmall } from "./system/young-objects.ts";
-import type { Logger } from "./telemetry/logger.ts";
+import type { LogFields, Logger } from "./telemetry/logger.ts";
+import {
+  type Channel,
+  isToWorker,
+  type ToPrimary,
+  type ToWorker,
+  WORKER_COMMAND,
+} from "./workers/messages.ts";
+import type { Primary } from "./workers/open-primary.ts";
 
 /** A terminal's Ctrl-C reaches us directly and again through npm: so soon after, it is the same one. */
 const SAME_SIGNAL_MS = 300;
@@ -27,7 +37,12 @@ for (const stream of [process.stdout, process.stderr]) stream.on("error", endWit
 void main();
 
 async function main(): Promise<void> {
-  process.exitCode = await run(process.argv.slice(2), {
+  const isWorker = process.connected && process.argv[2] === WORKER_COMMAND;
+  process.exitCode = await (isWorker ? work() : runCommand());
+}
+
+function runCommand(): Promise<number> {
+  return run(process.argv.slice(2), {
     stdout: (text) => void process.stdout.write(text),
     stderr: (text) => void process.stderr.write(text),
     stdin: process.stdin,
@@ -52,7 +67,7 @@ interface Serving {
   readonly warnings: readonly string[];
   /** For reloads. Undefined: it cannot be had again. */
   readonly source: ConfigSource | undefined;
-  readonly onServing?: (daemon: Daemon) => void;
+  readonly onServing?: (daemon: Pick<Daemon, "address">) => void;
 }
 
 /** Runs a daemon until a signal stops it; resolves with the exit code. */
@@ -60,12 +75,84 @@ async function serve({ config, warnings, source, onServing }: Serving): Promise<
   const stopping = listenForStop();
   const started = keepYoungObjectsSmall();
   const logger = await openLog(config);
-  const [{ openDaemon }, { openTracing }] = await Promise.all([
-    import("./daemon.ts"),
-    import("./telemetry/tracing.ts"),
-  ]);
   for (const warning of warnings) logger.warn("configuration_doubtful", { msg: warning });
   await using opened = new Opened();
+  const workers = config.workers === "auto" ? availableParallelism() : config.workers;
+  const [open, outside] = await Promise.all([loadOpener(workers), openOutside(logger, opened)]);
+  const daemon = opened.add(await open(config, { ...outside, stopping, configSource: source }));
+  // Whatever comes of it is reported by those who follow them.
+  reload = () => {
+    void daemon.reloadDescriptors();
+    void daemon.reloadConfig();
+  };
+  logger.info("serving", {
+    address: daemon.address,
+    version,
+    pid: process.pid,
+    ...(workers === 1 ? {} : { workers }),
+  });
+  onServing?.(daemon);
+  void startEnds(daemon, stopping).then(started);
+  await aborted(stopping);
+  logger.info("stopping", { reason: stopping.reason });
+  return 0;
+}
+
+type OpenServed = (config: Config, deps: DaemonDeps) => Promise<Daemon | Primary>;
+
+/** How to open a daemon of so many processes that answer. */
+async function loadOpener(workers: number): Promise<OpenServed> {
+  if (workers === 1) return (await import("./daemon.ts")).openDaemon;
+  const { openPrimary } = await import("./workers/open-primary.ts");
+  const [, main = ""] = process.argv;
+  return (config, deps) => openPrimary(config, deps, { count: workers, main, pid: process.pid });
+}
+
+/** One of several processes that answer for a daemon; resolves with the exit code when its primary has it end. */
+async function work(): Promise<number> {
+  // A terminal's Ctrl-C reaches every process; what is to be done, the primary says.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
+  const lost = new AbortController();
+  const started = keepYoungObjectsSmall();
+  const { PrimaryLink } = await import("./workers/primary-link.ts");
+  const link = new PrimaryLink({ channel: toPrimary(), lost: lost.signal, clock });
+  process.once("disconnect", () => {
+    // Somebody is in a hurry.
+    if (link.stopping.aborted) process.exit(1);
+    lost.abort();
+  });
+  if (!process.connected) return 1;
+  const { config, logLevel, worker } = await link.start;
+  const logger = await openLog({ ...config, logLevel }, { worker });
+  link.onLogLevel = (level) => void (logger.level = level);
+  await using opened = new Opened();
+  // Last of all: the channel would keep the process alive.
+  opened.defer(() => {
+    if (process.connected) process.disconnect();
+  });
+  const { openWorker } = await import("./workers/open-worker.ts");
+  opened.add(await openWorker(link, await openOutside(logger, opened)));
+  started();
+  await aborted(link.stopping);
+  if (lost.signal.aborted) logger.error("primary_lost", { msg: "ending: nobody tells of changes any more" });
+  return 0;
+}
+
+/** A worker's way to its primary. */
+function toPrimary(): Channel<ToWorker, ToPrimary> {
+  return {
+    send: (message) => void process.send?.(message, undefined, undefined, () => {}),
+    receive(listener) {
+      process.on("message", (message, handle) => {
+        if (isToWorker(message)) listener(message, handle instanceof Socket ? handle : undefined);
+      });
+    },
+  };
+}
+
+/** The outside world for whatever this process serves. */
+async function openOutside(logger: Logger, opened: Opened) {
+  const { openTracing } = await import("./telemetry/tracing.ts");
   const tracing = await openTracing({
     env: process.env,
     serviceVersion: version,
@@ -74,34 +161,19 @@ async function serve({ config, warnings, source, onServing }: Serving): Promise<
     clock,
   });
   if (tracing !== undefined) opened.add(tracing);
-  const daemon = opened.add(
-    await openDaemon(config, {
-      version,
-      clock,
-      random: Math.random,
-      logger,
-      tracing,
-      stopping,
-      configSource: source,
-      env: process.env,
-      runtimeFolder: join(tmpdir(), `pbflagd-${process.getuid?.() ?? "user"}`),
-    }),
-  );
-  // Whatever comes of it is reported by those who follow them.
-  reload = () => {
-    void daemon.reloadDescriptors();
-    void daemon.reloadConfig();
+  return {
+    version,
+    clock,
+    random: Math.random,
+    logger,
+    tracing,
+    env: process.env,
+    runtimeFolder: join(tmpdir(), `pbflagd-${process.getuid?.() ?? "user"}`),
   };
-  logger.info("serving", { address: daemon.address, version, pid: process.pid });
-  onServing?.(daemon);
-  void startEnds(daemon, stopping).then(started);
-  await aborted(stopping);
-  logger.info("stopping", { reason: stopping.reason });
-  return 0;
 }
 
 /** Resolves when the daemon is ready, should be, or stops. */
-async function startEnds({ namespace }: Daemon, stopping: AbortSignal): Promise<void> {
+async function startEnds({ namespace }: Pick<Daemon, "namespace">, stopping: AbortSignal): Promise<void> {
   const tooLong = new AbortController();
   const cancel = clock.after(START_MAX_MS, () => tooLong.abort());
   await namespace.whenReady(AbortSignal.any([tooLong.signal, stopping])).catch(() => {});
@@ -134,13 +206,14 @@ async function dev(config: Config, warnings: readonly string[]): Promise<number>
   });
 }
 
-async function openLog({ logLevel, logFormat }: Config): Promise<Logger> {
+async function openLog({ logLevel, logFormat }: Config, fields: LogFields = {}): Promise<Logger> {
   const { createLogger } = await import("./telemetry/logger.ts");
   const logger = createLogger({
     level: logLevel,
     format: logFormat,
     destination: process.stdout.fd,
     color: isatty(process.stdout.fd),
+    fields,
     clock,
   });
   endOnUnexpected(logger);

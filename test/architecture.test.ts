@@ -8,7 +8,7 @@ const src = new URL("../src/", import.meta.url).pathname;
 /** From top to bottom. A folder may import what stands in a lower row; rooms in one row do not know each other. */
 const ROWS: readonly (readonly string[])[] = [
   ["main"],
-  ["cli", "development"],
+  ["cli", "development", "workers"],
   ["daemon"],
   ["server"],
   ["namespaces"],
@@ -24,8 +24,11 @@ const ROWS: readonly (readonly string[])[] = [
 const SIDE_ROOMS: Readonly<
   Record<string, { readonly guests: readonly string[]; readonly imports: readonly string[] }>
 > = {
-  config: { guests: ["main", "cli", "development", "daemon"], imports: ["upstream"] },
-  telemetry: { guests: ["main", "development", "daemon", "namespaces", "server"], imports: ["system"] },
+  config: { guests: ["main", "cli", "development", "workers", "daemon"], imports: ["upstream"] },
+  telemetry: {
+    guests: ["main", "development", "workers", "daemon", "namespaces", "server"],
+    imports: ["system"],
+  },
 };
 
 /** Packages that only the folders (or files) named here may import. */

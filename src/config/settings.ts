@@ -186,10 +186,7 @@ export const settings = {
   workers: required(
     or("auto", count({ min: "1", max: "256" })),
     "1",
-    "Processes on one port. auto: one a core.",
-    {
-      later: true,
-    },
+    "Processes that answer on one port. auto: one a core. With more than one, another process knows the store for all of them.",
   ),
   require_store: required(boolean, "false", "End instead of starting while the store is out of reach."),
 };

@@ -14,6 +14,9 @@ import type { OpenStore } from "./open-store.ts";
  */
 export const OF_MANY = { returnSpreadMs: 3_000, probeFirstMs: 2_000, noticeRestMs: 20 };
 
+/** For a worker: its upstream is a part of the same daemon, and as many ask it as there are workers. */
+const OF_ONE_DAEMON = { noticeRestMs: OF_MANY.noticeRestMs };
+
 export interface NamespaceParts {
   readonly config: Config;
   readonly deps: DaemonDeps;
@@ -45,7 +48,7 @@ export function openConfiguredNamespace(parts: NamespaceParts): Namespace {
     negativeTtlMs: cache.negativeTtlMs,
     overrideEntriesMax: cache.overrideMaxEntries,
     jitter: cache.jitterPercent / 100,
-    ...(backend === "upstream" ? OF_MANY : {}),
+    ...(backend === "db" ? {} : deps.part?.kind === "worker" ? OF_ONE_DAEMON : OF_MANY),
     hasDescriptors: () => flags.value.descriptorSet !== undefined,
     ...(snapshot === undefined ? {} : { snapshot }),
     onLearnt,

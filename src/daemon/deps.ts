@@ -2,6 +2,7 @@ import type { ConfigSource } from "../config/load-config.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Tracing } from "../telemetry/tracing.ts";
+import type { DaemonPart } from "./part.ts";
 
 /** The outside world, as the daemon needs it. */
 export interface DaemonDeps {
@@ -20,4 +21,6 @@ export interface DaemonDeps {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** This user's folder for sockets and process ids of `exec:` programs, where `state_dir` is not set. */
   readonly runtimeFolder: string;
+  /** Which part of a daemon of several processes this one is. Unset: all of it. */
+  readonly part?: DaemonPart;
 }

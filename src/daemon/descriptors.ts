@@ -111,7 +111,11 @@ function followUpstream(pool: UpstreamPool, parts: DescriptorParts): Descriptors
   opened.add(follower);
   return toDescriptors(follower, {
     opened,
-    announced: (hash) => follower.poke(hash),
+    announced(hash) {
+      // The primary has judged it.
+      if (deps.part?.kind === "worker") void follower.reload({ force: true });
+      else follower.poke(hash);
+    },
     usable() {
       // Whoever has a set is told when there is another one.
       if (flags.value.descriptorSet === undefined) follower.poke();

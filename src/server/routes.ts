@@ -1,4 +1,5 @@
 import type { DescService } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
@@ -52,6 +53,8 @@ export interface RouteOptions {
   readonly namespace: Evaluated & HandedOn & Pick<Namespace, "ready" | "whenReady" | "onKnowledge">;
   /** The pool that state is read from. Undefined in root mode. */
   readonly upstreams: ListedPool | undefined;
+  /** Shows the upstreams where another process has them. Unset: those above are shown. */
+  readonly upstreamService?: ServiceImpl<typeof UpstreamService> | undefined;
   /** Of the program. */
   readonly version: string;
   readonly limits: {
@@ -113,7 +116,7 @@ export function createRoutes(options: RouteOptions): RequestHandler {
     services(router) {
       router.service(FlagEvaluatorService, evaluator);
       router.service(StateService, state);
-      router.service(UpstreamService, createUpstreamService(options.upstreams));
+      router.service(UpstreamService, options.upstreamService ?? createUpstreamService(options.upstreams));
       router.service(Health, health);
       addReflection(router, indexDescriptors(SERVICES));
     },

@@ -36,6 +36,8 @@ export interface LoggerOptions {
   readonly destination: number | LineWriter;
   /** Whether `pretty` may use colours. */
   readonly color?: boolean;
+  /** In every line. Unset: none. */
+  readonly fields?: LogFields;
   readonly clock: Pick<Clock, "now">;
 }
 
@@ -52,7 +54,7 @@ export function createLogger(options: LoggerOptions): Logger {
   const log = pino(
     {
       level: options.level,
-      base: null,
+      base: options.fields ?? null,
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       // Fields arrive as plain values: there is nothing left to serialise.

@@ -54,7 +54,7 @@ function bind(server: Server, address: ListenAddress): Promise<void> {
 }
 
 /** Whether a file was in the way that a dead process left, and is gone now. */
-async function removeStaleSocket(path: string): Promise<boolean> {
+export async function removeStaleSocket(path: string): Promise<boolean> {
   const file = await lstat(path).catch(() => undefined);
   if (file === undefined || !file.isSocket() || (await answers(path))) return false;
   return unlink(path).then(

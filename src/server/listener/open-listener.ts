@@ -2,7 +2,7 @@ import { connect, createServer, type Socket } from "node:net";
 import type { Clock } from "../../system/clock.ts";
 import { type ListenAddress, listen } from "./listen.ts";
 
-/** Where connections come from. Disposing of it resolves once every one of them is closed. */
+/** Where connections come from. Disposing of it resolves once those are closed that did not go on to another process. */
 export interface Listener extends AsyncDisposable {
   /** With the port that was really taken. */
   readonly address: ListenAddress;
@@ -44,7 +44,8 @@ export function listenOn(options: ListenerOptions): OpenListener {
         void close();
       },
       async [Symbol.asyncDispose]() {
-        await close();
+        const all = close();
+        if (!isForOthers) await all;
       },
     };
   };
