@@ -1,14 +1,25 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { Agent, request } from "node:http";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startDaemon, type TestDaemon, type TestEvaluation } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
-import { EVALUATE_PATH } from "../support/load.ts";
+import {
+  EVALUATE_PATH,
+  http1Sender,
+  http2Sender,
+  NOT_LET_IN,
+  type Reply,
+  startLoad,
+} from "../support/load.ts";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.ts";
 import { isAlive, listProcesses } from "../support/process-tree.ts";
-import { openScene, type Scene, serveArgs } from "./scene.ts";
+import { openTcpProxy } from "../support/tcp-proxy.ts";
+import { few, NONE, openScene, type Scene, serveArgs, shop, through, wrongReplies } from "./scene.ts";
 
 let database: TestDatabase;
 let scene: Scene;
@@ -47,6 +58,22 @@ function whenServing(daemon: TestDaemon, count: number): Promise<void> {
 function pidsOf({ log }: TestDaemon): ReadonlyMap<number, number> {
   const serving = log.filter(({ event }) => event === "worker_serving");
   return new Map(serving.map(({ worker, pid }) => [Number(worker), Number(pid)]));
+}
+
+function pidOf(daemon: TestDaemon, worker: number): number {
+  return pidsOf(daemon).get(worker) ?? Number.NaN;
+}
+
+/** Ends a worker without giving it time for anything, and resolves once another one has taken its place. */
+async function replace(daemon: TestDaemon, worker: number): Promise<void> {
+  const before = daemon.log.filter(({ event }) => event === "worker_serving").length;
+  process.kill(pidOf(daemon, worker), "SIGKILL");
+  await whenServing(daemon, before + 1);
+}
+
+async function evaluations(daemon: TestDaemon): Promise<number> {
+  const bySource = await daemon.metric("pbflags_evaluations_total");
+  return Object.values(bySource).reduce((sum, count) => sum + count, 0);
 }
 
 /** Evaluates over a connection of its own. */
@@ -127,4 +154,307 @@ test("connections go to whoever has the fewest", async () => {
   // Whoever looked whether it is ready has kept a connection, too.
   expect(Math.abs(lines().filter(({ worker }) => worker === 1).length - 5)).toBeLessThan(2);
   for (const client of clients) client.close();
+});
+
+test("a worker that is lost is started again, and no answer misses a kill that was in force", async () => {
+  await using daemon = await start();
+  await scene.operate((store) => store.kill("shop/1"));
+  try {
+    const isKilled = async () => (await ask(daemon, "shop/1")).source === "EVALUATION_SOURCE_KILLED";
+    // In a row: of two workers each has been asked.
+    await eventually(async () => (await isKilled()) && (await isKilled()) && (await isKilled()));
+    const question = { flagId: "shop/1", entityId: "" };
+    const loads = [http1Sender(daemon.port), http2Sender(daemon.port)].map((sender) =>
+      startLoad({ requestsPerSecond: 100, ask: () => question, sender }),
+    );
+    const unreachable: unknown[] = [];
+    const stop = new AbortController();
+    // Whoever comes anew is let in at any time: the listener is not the worker's.
+    const newcomers = (async () => {
+      while (!stop.signal.aborted) {
+        await openConnection(daemon).catch((error: unknown) => unreachable.push(error));
+        await setTimeout(5);
+      }
+    })();
+    for (const worker of [1, 2, 1]) await replace(daemon, worker);
+    await setTimeout(200);
+    stop.abort();
+    await newcomers;
+    const replies = (await Promise.all(loads.map((load) => load.stop()))).flat();
+
+    const answered = replies.filter(({ failure }) => failure === undefined);
+    expect(answered.length).toBeGreaterThan(100);
+    expect(few(answered.filter(({ source }) => source !== "EVALUATION_SOURCE_KILLED"))).toEqual(NONE);
+    expect(unreachable).toEqual([]);
+    const lost = daemon.log.filter(({ event }) => event === "worker_lost");
+    expect(lost.map(({ worker, signal }) => [worker, signal])).toEqual([
+      [1, "SIGKILL"],
+      [2, "SIGKILL"],
+      [1, "SIGKILL"],
+    ]);
+    console.log(`${replies.length - answered.length} of ${replies.length} requests went with their worker`);
+  } finally {
+    await scene.operate((store) => store.revive("shop/1"));
+  }
+});
+
+/** Connects and leaves. */
+async function openConnection({ port }: TestDaemon): Promise<void> {
+  const socket = connect(port, "127.0.0.1");
+  await once(socket, "connect");
+  socket.destroy();
+}
+
+test("what has been counted adds up over the workers, and over one that is lost and its successor", async () => {
+  await using daemon = await start();
+  const before = await evaluations(daemon);
+  for (let i = 0; i < 10; i++) await ask(daemon, "shop/1");
+  expect(await evaluations(daemon)).toBe(before + 10);
+  await replace(daemon, 1);
+  expect(await evaluations(daemon)).toBe(before + 10);
+  for (let i = 0; i < 10; i++) await ask(daemon, "shop/1");
+  expect(await evaluations(daemon)).toBe(before + 20);
+  const rpcs = await daemon.metric("pbflags_rpc_requests_total");
+  // What workers ask of their primary is no call of anybody's.
+  expect(Object.keys(rpcs).filter((labels) => labels.includes("pbflagd.v1"))).toEqual([]);
+  const backends = Object.keys(await daemon.metric("pbflags_fetch_failures_total"));
+  expect(backends.filter((labels) => !labels.includes('backend="db"'))).toEqual([]);
+});
+
+test("a worker that hangs holds up neither a scrape nor those who come", async () => {
+  await using daemon = await start();
+  const before = await evaluations(daemon);
+  for (let i = 0; i < 6; i++) await ask(daemon, "shop/1");
+  expect(await evaluations(daemon)).toBe(before + 6);
+  const hung = pidOf(daemon, 1);
+  process.kill(hung, "SIGSTOP");
+  try {
+    // One connection is in its hands; whoever comes after that is the other's.
+    const first = Promise.race([ask(daemon, "shop/1"), setTimeout(3_000)]);
+    const second = Promise.race([ask(daemon, "shop/1"), setTimeout(3_000)]);
+    const answers = await Promise.all([first, second]);
+    expect(answers.filter((answer) => answer !== undefined).length).toBeGreaterThan(0);
+    const later = await Promise.all(Array.from({ length: 5 }, () => ask(daemon, "shop/1")));
+    expect(later.map(({ value }) => value)).toEqual(Array(5).fill({ stringValue: "weekly" }));
+    const scraped = await scrape(daemon);
+    expect(
+      Number(/^pbflags_evaluations_total\{source="global",status="ok"\} (\d+)$/m.exec(scraped)?.[1]),
+    ).toBeGreaterThanOrEqual(6 + 5);
+  } finally {
+    process.kill(hung, "SIGCONT");
+  }
+});
+
+/** Over a connection of its own. */
+function scrape({ port }: TestDaemon): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: "127.0.0.1", port, path: "/metrics", agent: false }, (response) => {
+      let text = "";
+      response.setEncoding("utf8");
+      response.on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.once("end", () => resolve(text));
+    });
+    sent.once("error", reject);
+    sent.end();
+  });
+}
+
+test("SIGTERM at load: what runs is finished at every worker, and then nobody is let in", async () => {
+  await using daemon = await start();
+  const question = (n: number) => ({ flagId: "shop/1", entityId: n % 10 === 0 ? `drained-${n}` : "ann" });
+  const loads = [http1Sender(daemon.port), http1Sender(daemon.port), http2Sender(daemon.port)].map((sender) =>
+    startLoad({ requestsPerSecond: 20, ask: question, sender }),
+  );
+  await eventually(
+    () => loads.every(({ replies, pendingCount }) => replies.length > 50 && pendingCount < 25),
+    {
+      timeoutMs: 30_000,
+      what: "the daemon keeps up",
+    },
+  );
+  const stoppedAt = performance.now();
+  expect(await daemon.stop()).toBe(0);
+  await setTimeout(50);
+  const replies = (await Promise.all(loads.map((load) => load.stop()))).flat();
+  const answered = replies.filter(({ failure }) => failure === undefined);
+  expect(wrongReplies(answered)).toEqual(NONE);
+  const refused = replies.filter(({ failure }) => failure !== undefined);
+  const isRefusal = ({ failure }: Reply) => failure === "ECONNREFUSED" || failure === NOT_LET_IN;
+  expect(few(refused.filter((reply) => !isRefusal(reply) || reply.sentAt < stoppedAt))).toEqual(NONE);
+  for (const pid of pidsOf(daemon).values()) expect(await isAlive(pid)).toBe(false);
+  expect(daemon.log.filter(({ level }) => level === "error")).toEqual([]);
+});
+
+test("when the primary is killed its workers end, and its port and socket can be had again", async () => {
+  await using daemon = await startDaemon({
+    args: [...serveArgs(database.url, scene), "--workers", "2", "--state-dir", join(folder, "state")],
+  });
+  await whenServing(daemon, 2);
+  const pids = [...pidsOf(daemon).values()];
+  daemon.kill("SIGKILL");
+  await eventually(async () => !(await Promise.all(pids.map(isAlive))).some(Boolean), {
+    timeoutMs: 20_000,
+    what: "the workers have ended",
+  });
+  await daemon.exited;
+  const told = daemon.log.filter(({ event }) => event === "primary_lost");
+  expect(new Set(told.map(({ worker }) => worker))).toEqual(new Set([1, 2]));
+  await using next = await startDaemon({
+    args: [
+      ...serveArgs(database.url, scene),
+      ...["--workers", "2", "--state-dir", join(folder, "state"), "--listen", `127.0.0.1:${daemon.port}`],
+    ],
+  });
+  await next.whenReady();
+  expect(await readdir(join(folder, "state", "workers"))).toHaveLength(1);
+});
+
+test("a reload reaches every worker: descriptors, and the level of the log", async () => {
+  const config = join(folder, "reload.yaml");
+  const settle = (level: string) => writeFile(config, `log_level: ${level}\n`);
+  await settle("info");
+  const flagIds = async () => {
+    const answers = await Promise.all(Array.from({ length: 4 }, () => ask(daemon, "shop/7")));
+    return answers.map(({ value }) => JSON.stringify(value));
+  };
+  await using daemon = await start(["--config", config]);
+  expect(await flagIds()).toEqual(Array(4).fill(undefined));
+  const [feature] = shop;
+  if (feature === undefined) throw new Error("Cannot happen");
+  try {
+    await scene.describe([
+      { ...feature, flags: [...feature.flags, { number: 7, name: "fresh", type: "INT64", default: 9n }] },
+    ]);
+    await settle("debug");
+    daemon.kill("SIGHUP");
+    await expect
+      .poll(flagIds, { timeout: 15_000, interval: 50 })
+      .toEqual(Array(4).fill('{"int64Value":"9"}'));
+    await eventually(
+      () =>
+        new Set(daemon.log.filter(({ event }) => event === "evaluated").map(({ worker }) => worker)).size ===
+        2,
+    );
+  } finally {
+    await scene.describe(shop);
+  }
+  // As a terminal's Ctrl-C or a service manager sends them to every process: what is done, the primary says.
+  for (const pid of pidsOf(daemon).values())
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.kill(pid, signal);
+  expect((await ask(daemon, "shop/1")).value).toEqual({ stringValue: "weekly" });
+  expect(daemon.log.filter(({ event }) => event === "worker_lost")).toEqual([]);
+});
+
+test("where every request asks the store, it does so through the primary", async () => {
+  await using daemon = await start([
+    "--cache-flag-ttl",
+    "0",
+    "--cache-override-ttl",
+    "0",
+    "--cache-kill-ttl",
+    "1h",
+  ]);
+  // Nobody is told: what is seen has been asked for.
+  await scene.sql("ALTER TABLE feature_flags.flags DISABLE TRIGGER USER");
+  try {
+    for (const limit of ["11", "12", "13"]) {
+      await scene.operate((store) => store.setValue("shop/3", limit));
+      const answers = await Promise.all(Array.from({ length: 4 }, () => ask(daemon, "shop/3")));
+      expect(answers.map(({ value }) => value)).toEqual(Array(4).fill({ int64Value: limit }));
+    }
+  } finally {
+    await scene.sql("ALTER TABLE feature_flags.flags ENABLE TRIGGER USER");
+    await scene.operate((store) => store.setValue("shop/3", "7"));
+  }
+});
+
+test("while the database is away workers are not ready and answer; then they speak of it as one process would", async () => {
+  await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+  proxy.cut();
+  await using daemon = await startDaemon({
+    args: [...serveArgs(through(proxy, database.url), scene), "--workers", "2"],
+  });
+  await whenServing(daemon, 2);
+  expect((await daemon.readiness()).word).toBe("starting");
+  expect(await ask(daemon, "shop/1")).toMatchObject({ value: { stringValue: "daily" } });
+  const health = async () => (await daemon.call("Health", {})).answer;
+  expect(await health()).not.toMatchObject({ status: "EVALUATOR_STATUS_SERVING" });
+  proxy.restore();
+  await daemon.whenReady();
+  expect(await ask(daemon, "shop/1")).toMatchObject({ value: { stringValue: "weekly" } });
+  await expect.poll(health, { timeout: 10_000 }).toMatchObject({ status: "EVALUATOR_STATUS_SERVING" });
+
+  proxy.cut();
+  await expect.poll(health, { timeout: 20_000 }).toMatchObject({ status: "EVALUATOR_STATUS_DEGRADED" });
+  expect(await daemon.metric("pbflags_health_status")).toMatchObject({ 'status="degraded"': 1 });
+  expect(await ask(daemon, "shop/1")).toMatchObject({ value: { stringValue: "weekly" } });
+  const { checks } = await daemon.readiness();
+  expect(Object.keys(checks)).toEqual(["database", "state", "feed", "descriptors", "primary"]);
+});
+
+test("no more connections are open than may be, at all workers together", async () => {
+  const path = join(folder, "public.sock");
+  const args = [...serveArgs(database.url, scene), "--workers", "2", "--limits-connections-max", "3"];
+  await using daemon = await startDaemon({ args: [...args, "--listen", `unix://${path}`] });
+  await whenServing(daemon, 2);
+  const sockets: Socket[] = [];
+  const isLetIn = async () => {
+    const socket = connect(path);
+    sockets.push(socket);
+    return await answers(socket);
+  };
+  for (const expected of [true, true, true, false, false]) expect(await isLetIn()).toBe(expected);
+  sockets[0]?.destroy();
+  await eventually(isLetIn);
+  for (const socket of sockets) socket.destroy();
+  expect(await daemon.stop()).toBe(0);
+  await expect(stat(path)).rejects.toThrow("ENOENT");
+});
+
+/** Whether a request over this connection is answered; it stays open. False: it is closed instead. */
+function answers(socket: Socket): Promise<boolean> {
+  return new Promise((resolve) => {
+    socket.once("data", () => resolve(true));
+    socket.once("close", () => resolve(false));
+    // Closing follows.
+    socket.on("error", () => {});
+    socket.write("GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n");
+  });
+}
+
+test("a proxy's workers show its upstreams, and follow what they tell", async () => {
+  await using root = await startDaemon({ args: serveArgs(database.url, scene) });
+  await root.whenReady();
+  await using daemon = await startDaemon({ args: ["--server", root.url, "--workers", "2"] });
+  await daemon.whenReady();
+  const list = async () => {
+    const response = await fetch(`${daemon.url}/pbflagd.v1.UpstreamService/CheckUpstreams`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: "{}",
+    });
+    return (await response.json()) as { upstreams: readonly { readonly name: string }[] };
+  };
+  const name = `127.0.0.1:${root.port}`;
+  expect((await list()).upstreams.map((upstream) => upstream.name)).toEqual([name]);
+  expect(Object.keys(await daemon.metric("pbflags_upstream_score"))).toEqual([`upstream="${name}"`]);
+  const unknown = await fetch(`${daemon.url}/pbflagd.v1.UpstreamService/ResetUpstream`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: '{"name":"nobody"}',
+  });
+  expect(await unknown.json()).toEqual({
+    code: "not_found",
+    message: `Cannot reset "nobody": no such upstream. There are: ${name}`,
+  });
+  await scene.operate((store) => store.kill("shop/2"));
+  try {
+    const sources = async () =>
+      (await Promise.all(Array.from({ length: 4 }, () => ask(daemon, "shop/2")))).map(({ source }) => source);
+    await expect.poll(sources, { timeout: 10_000 }).toEqual(Array(4).fill("EVALUATION_SOURCE_KILLED"));
+  } finally {
+    await scene.operate((store) => store.revive("shop/2"));
+  }
 });
