@@ -1,11 +1,10 @@
-import { once } from "node:events";
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { Agent, request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { startDaemon, type TestDaemon, type TestEvaluation } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
 import {
@@ -31,11 +30,17 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "pbflagd-workers-"));
 });
 
+/** Several daemons in a row start, of several processes each. */
+vi.setConfig({ testTimeout: 120_000 });
+
 afterAll(async () => {
   await rm(folder, { recursive: true });
   await scene[Symbol.asyncDispose]();
   await database[Symbol.asyncDispose]();
 });
+
+/** Where the machine may be busy with other things. */
+const PATIENTLY = { timeoutMs: 40_000 };
 
 /** Resolves once it is ready, and every worker takes connections. */
 async function start(args: readonly string[] = [], workers = 2): Promise<TestDaemon> {
@@ -49,7 +54,7 @@ async function start(args: readonly string[] = [], workers = 2): Promise<TestDae
 
 function whenServing(daemon: TestDaemon, count: number): Promise<void> {
   return eventually(() => daemon.log.filter(({ event }) => event === "worker_serving").length >= count, {
-    timeoutMs: 30_000,
+    ...PATIENTLY,
     what: `${count} workers serve`,
   });
 }
@@ -84,6 +89,26 @@ async function ask(daemon: TestDaemon, flagId: string, entityId = ""): Promise<T
   } finally {
     client.close();
   }
+}
+
+/** The status, and what is said, over a connection of its own. */
+function get(
+  { port }: TestDaemon,
+  path: string,
+): Promise<{ readonly status: number; readonly text: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: "127.0.0.1", port, path, agent: false }, (response) => {
+      let text = "";
+      response.setEncoding("utf8");
+      response.on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.once("error", reject);
+      response.once("end", () => resolve({ status: response.statusCode ?? 0, text }));
+    });
+    sent.once("error", reject);
+    sent.end();
+  });
 }
 
 interface Client {
@@ -162,47 +187,59 @@ test("a worker that is lost is started again, and no answer misses a kill that w
   try {
     const isKilled = async () => (await ask(daemon, "shop/1")).source === "EVALUATION_SOURCE_KILLED";
     // In a row: of two workers each has been asked.
-    await eventually(async () => (await isKilled()) && (await isKilled()) && (await isKilled()));
-    const question = { flagId: "shop/1", entityId: "" };
-    const loads = [http1Sender(daemon.port), http2Sender(daemon.port)].map((sender) =>
-      startLoad({ requestsPerSecond: 100, ask: () => question, sender }),
-    );
-    const unreachable: unknown[] = [];
+    await eventually(async () => (await isKilled()) && (await isKilled()) && (await isKilled()), PATIENTLY);
     const stop = new AbortController();
-    // Whoever comes anew is let in at any time: the listener is not the worker's.
-    const newcomers = (async () => {
-      while (!stop.signal.aborted) {
-        await openConnection(daemon).catch((error: unknown) => unreachable.push(error));
-        await setTimeout(5);
-      }
-    })();
+    // Some keep their connections. For each question of the others there is a new one: whoever has just been started has
+    // the fewest, and gets the next.
+    const clients = [false, false, false, true, true].map((isNew) => keepAsking(daemon, isNew, stop.signal));
+    const probing = keepProbing(daemon, stop.signal);
     for (const worker of [1, 2, 1]) await replace(daemon, worker);
     await setTimeout(200);
     stop.abort();
-    await newcomers;
-    const replies = (await Promise.all(loads.map((load) => load.stop()))).flat();
+    const replies = (await Promise.all(clients)).flat();
 
-    const answered = replies.filter(({ failure }) => failure === undefined);
-    expect(answered.length).toBeGreaterThan(100);
-    expect(few(answered.filter(({ source }) => source !== "EVALUATION_SOURCE_KILLED"))).toEqual(NONE);
-    expect(unreachable).toEqual([]);
+    const sources = replies.filter((reply) => reply !== undefined).map(({ source }) => source);
+    expect(new Set(sources)).toEqual(new Set(["EVALUATION_SOURCE_KILLED"]));
+    expect(sources.length).toBeGreaterThan(50);
+    // Nobody is let in before there is something to answer with.
+    expect(new Set(await probing)).toEqual(new Set([200]));
     const lost = daemon.log.filter(({ event }) => event === "worker_lost");
     expect(lost.map(({ worker, signal }) => [worker, signal])).toEqual([
       [1, "SIGKILL"],
       [2, "SIGKILL"],
       [1, "SIGKILL"],
     ]);
-    console.log(`${replies.length - answered.length} of ${replies.length} requests went with their worker`);
+    console.log(`${replies.length - sources.length} of ${replies.length} questions went with their worker`);
   } finally {
     await scene.operate((store) => store.revive("shop/1"));
   }
 });
 
-/** Connects and leaves. */
-async function openConnection({ port }: TestDaemon): Promise<void> {
-  const socket = connect(port, "127.0.0.1");
-  await once(socket, "connect");
-  socket.destroy();
+/** Asks again and again, and once more where no answer comes: that is undefined. */
+async function keepAsking(daemon: TestDaemon, isAlwaysNew: boolean, stop: AbortSignal) {
+  const replies: (TestEvaluation | undefined)[] = [];
+  let client = openClient(daemon);
+  while (!stop.aborted) {
+    const reply = await client.ask("shop/1").catch(() => undefined);
+    replies.push(reply);
+    await setTimeout(5);
+    if (reply !== undefined && !isAlwaysNew) continue;
+    client.close();
+    client = openClient(daemon);
+  }
+  client.close();
+  return replies;
+}
+
+/** What /readyz says, over a new connection each time, where it says something. */
+async function keepProbing(daemon: TestDaemon, stop: AbortSignal): Promise<readonly number[]> {
+  const statuses: number[] = [];
+  while (!stop.aborted) {
+    const { status } = await get(daemon, "/readyz").catch(() => ({ status: 0 }));
+    if (status !== 0) statuses.push(status);
+    await setTimeout(5);
+  }
+  return statuses;
 }
 
 test("what has been counted adds up over the workers, and over one that is lost and its successor", async () => {
@@ -236,30 +273,14 @@ test("a worker that hangs holds up neither a scrape nor those who come", async (
     expect(answers.filter((answer) => answer !== undefined).length).toBeGreaterThan(0);
     const later = await Promise.all(Array.from({ length: 5 }, () => ask(daemon, "shop/1")));
     expect(later.map(({ value }) => value)).toEqual(Array(5).fill({ stringValue: "weekly" }));
-    const scraped = await scrape(daemon);
+    const { text } = await get(daemon, "/metrics");
     expect(
-      Number(/^pbflags_evaluations_total\{source="global",status="ok"\} (\d+)$/m.exec(scraped)?.[1]),
+      Number(/^pbflags_evaluations_total\{source="global",status="ok"\} (\d+)$/m.exec(text)?.[1]),
     ).toBeGreaterThanOrEqual(6 + 5);
   } finally {
     process.kill(hung, "SIGCONT");
   }
 });
-
-/** Over a connection of its own. */
-function scrape({ port }: TestDaemon): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const sent = request({ host: "127.0.0.1", port, path: "/metrics", agent: false }, (response) => {
-      let text = "";
-      response.setEncoding("utf8");
-      response.on("data", (chunk: string) => {
-        text += chunk;
-      });
-      response.once("end", () => resolve(text));
-    });
-    sent.once("error", reject);
-    sent.end();
-  });
-}
 
 test("SIGTERM at load: what runs is finished at every worker, and then nobody is let in", async () => {
   await using daemon = await start();
@@ -270,7 +291,7 @@ test("SIGTERM at load: what runs is finished at every worker, and then nobody is
   await eventually(
     () => loads.every(({ replies, pendingCount }) => replies.length > 50 && pendingCount < 25),
     {
-      timeoutMs: 30_000,
+      ...PATIENTLY,
       what: "the daemon keeps up",
     },
   );
@@ -295,7 +316,7 @@ test("when the primary is killed its workers end, and its port and socket can be
   const pids = [...pidsOf(daemon).values()];
   daemon.kill("SIGKILL");
   await eventually(async () => !(await Promise.all(pids.map(isAlive))).some(Boolean), {
-    timeoutMs: 20_000,
+    ...PATIENTLY,
     what: "the workers have ended",
   });
   await daemon.exited;
