@@ -20,6 +20,7 @@ import {
   WORKER_COMMAND,
 } from "./workers/messages.ts";
 import type { Primary } from "./workers/open-primary.ts";
+import type { PrimaryLink } from "./workers/primary-link.ts";
 
 /** A terminal's Ctrl-C reaches us directly and again through npm: so soon after, it is the same one. */
 const SAME_SIGNAL_MS = 300;
@@ -114,20 +115,24 @@ async function work(): Promise<number> {
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
   const lost = new AbortController();
   const started = keepYoungObjectsSmall();
-  const { PrimaryLink } = await import("./workers/primary-link.ts");
-  const link = new PrimaryLink({ channel: toPrimary(), lost: lost.signal, clock });
-  process.once("disconnect", () => {
-    // Somebody is in a hurry.
-    if (link.stopping.aborted) process.exit(1);
+  const onDisconnect = () => {
+    // The primary has not waited for it: somebody is in a hurry.
+    if (link?.stopping.aborted === true) process.exit(1);
     lost.abort();
-  });
-  if (!process.connected) return 1;
-  const { config, logLevel, worker } = await link.start;
+  };
+  process.once("disconnect", onDisconnect);
+  let link: PrimaryLink | undefined;
+  const primaryLink = await import("./workers/primary-link.ts");
+  link = new primaryLink.PrimaryLink({ channel: toPrimary(), lost: lost.signal, clock });
+  const start = await link.start.catch(() => undefined);
+  if (start === undefined) return 1;
+  const { config, logLevel, worker } = start;
   const logger = await openLog({ ...config, logLevel }, { worker });
   link.onLogLevel = (level) => void (logger.level = level);
   await using opened = new Opened();
   // Last of all: the channel would keep the process alive.
   opened.defer(() => {
+    process.off("disconnect", onDisconnect);
     if (process.connected) process.disconnect();
   });
   const { openWorker } = await import("./workers/open-worker.ts");

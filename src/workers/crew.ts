@@ -96,7 +96,10 @@ export class Crew {
     while (!this.#stop.signal.aborted) {
       const startedAt = clock.now();
       const exit = await this.#run(worker);
-      if (this.#stop.signal.aborted) return;
+      if (this.#stop.signal.aborted) {
+        logger.debug("worker_ended", { worker, ...exit });
+        return;
+      }
       logger.error("worker_lost", { msg: "it is started again", worker, ...exit });
       if (clock.now() - startedAt >= STEADY_MS) inVain = 0;
       await clock.sleep(restartDelayMs(inVain, random()), this.#stop.signal).catch(() => {});
@@ -135,7 +138,6 @@ export class Crew {
 
   async #ask(member: Member): Promise<void> {
     const counted = await this.#counts.ask((id) => member.child.send({ kind: "count", id }));
-    // What it says after its end has been added is added no more.
-    if (counted !== undefined && this.#members.has(member)) member.counted = counted;
+    if (counted !== undefined) member.counted = counted;
   }
 }

@@ -12,6 +12,7 @@ export interface Exit {
 export interface WorkerProcess extends Channel<ToPrimary, ToWorker> {
   /** Undefined if it could not be started. */
   readonly pid: number | undefined;
+  /** Resolves once all has been heard that it said. */
   readonly exited: Promise<Exit>;
   kill(): void;
 }
@@ -25,7 +26,11 @@ export function launchWorker(main: string, worker: number): WorkerProcess {
   return {
     pid: child.pid,
     exited: new Promise((resolve) => {
-      child.once("exit", (code, signal) => resolve({ code, signal }));
+      child.once("exit", (code, signal) => {
+        // What it said last may still be on its way.
+        if (child.connected) child.once("disconnect", () => resolve({ code, signal }));
+        else resolve({ code, signal });
+      });
       // What else may go wrong shows in its end.
       child.on("error", () => {
         if (child.pid === undefined) resolve({ code: null, signal: null });

@@ -109,9 +109,13 @@ export async function openPrimary(
     crew = members;
 
     async function answerScrape({ child }: CrewMember, id: number): Promise<void> {
-      const { workers, gone } = await members.count();
-      const metrics = await renderTogether({ primary: await daemon.metrics.collect(), workers, gone });
-      child.send({ kind: "scraped", id, metrics });
+      try {
+        const { workers, gone } = await members.count();
+        const metrics = await renderTogether({ primary: await daemon.metrics.collect(), workers, gone });
+        child.send({ kind: "scraped", id, metrics });
+      } catch (error) {
+        logger.error("internal_error", { where: "/metrics", err: error });
+      }
     }
 
     const ending = new AbortController();
