@@ -110,7 +110,7 @@ export const settings = {
   state_dir: required(
     orOff(path),
     "off",
-    "Directory for what bridges a restart while the store is away: a snapshot of kills, values and overrides; the descriptor set of a proxy that takes it from its upstream; the sockets of programs that it runs.",
+    "Directory for what bridges a restart while the store is away: a snapshot of kills, values and overrides; the descriptor set of a proxy that takes it from its upstream; the sockets of programs that it runs, and of its workers.",
   ),
   data_dir: required(path, ".pbflagd", "Directory of the embedded database that dev runs.", { mode: "dev" }),
   env_name: optional(text, "Name of the environment, shown in the admin page.", { later: true }),
@@ -141,7 +141,11 @@ export const settings = {
     "10000",
     "Most flag ids in one BulkEvaluate.",
   ),
-  "limits.connections_max": required(count({ min: "1", max: "1000000" }), "10000", "Most open connections."),
+  "limits.connections_max": required(
+    count({ min: "1", max: "1000000" }),
+    "10000",
+    "Most open connections, of all workers together.",
+  ),
   "limits.streams_max": required(
     count({ min: "1", max: "100000" }),
     "250",
@@ -186,7 +190,7 @@ export const settings = {
   workers: required(
     or("auto", count({ min: "1", max: "256" })),
     "1",
-    "Processes that answer on one port. auto: one a core. With more than one, another process knows the store for all of them.",
+    "Processes that answer on one port. auto: one a core. With more than one there is a further process, which knows the store for all of them: docs/workers.md.",
   ),
   require_store: required(boolean, "false", "End instead of starting while the store is out of reach."),
 };

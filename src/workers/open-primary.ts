@@ -27,9 +27,9 @@ export type Primary = Pick<Daemon, "address" | "namespace" | "reloadDescriptors"
   AsyncDisposable;
 
 /** Between two words to the workers on how the primary is doing. */
-const TELL_MS = 250;
+const TELL_MS = 500;
 /** Between two counts without a scrape: a worker that is lost takes with it what it counted since. */
-const COUNT_MS = 2_000;
+const COUNT_MS = 5_000;
 /** For handing over the last connections. */
 const SETTLE_MAX_MS = 1_000;
 /** Beside the time that requests are given at the end. */

@@ -43,7 +43,7 @@ function toPrimaryPool(socket: string): PoolSettings {
   const pool = toPoolOfOne(`unix://${socket}`, 0);
   return {
     ...pool,
-    healthCheck: { ...pool.healthCheck, intervalMs: 500, timeoutMs: 2_000 },
+    healthCheck: { ...pool.healthCheck, intervalMs: 1_000, timeoutMs: 2_000 },
     score: { initial: NEVER, min: -1, max: NEVER, success: NEVER, failure: -1 },
     upstreams: pool.upstreams.map((upstream) => ({
       ...upstream,
