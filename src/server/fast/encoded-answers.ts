@@ -43,16 +43,38 @@ export class EncodedAnswer {
   }
 }
 
-/** What has been encoded of the answers for one name. */
-interface Kept {
-  /** What a flag answers wherever nothing varies: the last of each source. */
-  readonly bySource: Partial<Record<Source, EncodedAnswer>>;
-  /** The last of each value. They go with the values, which a cache replaces when it learns new ones. */
-  readonly byValue: WeakMap<FlagValue, EncodedAnswer>;
-}
-
 /** Answers that come from what may be an override: another one for each entity. */
 const VARYING: ReadonlySet<Source> = new Set(["override", "stale", "cached"]);
+
+/** What has been encoded of the answers for one name. */
+class KeptAnswers {
+  readonly #name: string;
+  /** What a flag answers wherever nothing varies: the last of each source. */
+  readonly #bySource: Partial<Record<Source, EncodedAnswer>> = {};
+  /** The last of each value. They go with the values, which a cache replaces when it learns new ones. */
+  #byValue: WeakMap<FlagValue, EncodedAnswer> | undefined;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  of(evaluation: Evaluation): EncodedAnswer {
+    const { value, source } = evaluation;
+    if (value !== undefined && VARYING.has(source)) return this.#ofValue(value, evaluation);
+    const known = this.#bySource[source];
+    if (known?.isOf(evaluation) === true) return known;
+    return (this.#bySource[source] = new EncodedAnswer(this.#name, evaluation));
+  }
+
+  #ofValue(value: FlagValue, evaluation: Evaluation): EncodedAnswer {
+    this.#byValue ??= new WeakMap();
+    const known = this.#byValue.get(value);
+    if (known?.isOf(evaluation) === true) return known;
+    const made = new EncodedAnswer(this.#name, evaluation);
+    this.#byValue.set(value, made);
+    return made;
+  }
+}
 
 /**
  * Answers as bytes, encoded once for each outcome of a flag. An answer follows from the name that was asked for, the
@@ -61,7 +83,7 @@ const VARYING: ReadonlySet<Source> = new Set(["override", "stale", "cached"]);
 export class EncodedAnswers {
   readonly #flags: Latest<FlagTable>;
   #table: FlagTable;
-  #byName = new Map<string, Kept>();
+  #byName = new Map<string, KeptAnswers>();
 
   constructor(flags: Latest<FlagTable>) {
     this.#flags = flags;
@@ -69,23 +91,11 @@ export class EncodedAnswers {
   }
 
   of(name: string, evaluation: Evaluation): EncodedAnswer {
-    const kept = this.#keptOf(name);
-    if (kept === undefined) return new EncodedAnswer(name, evaluation);
-    const { value, source } = evaluation;
-    if (value !== undefined && VARYING.has(source)) {
-      const known = kept.byValue.get(value);
-      if (known?.isOf(evaluation) === true) return known;
-      const made = new EncodedAnswer(name, evaluation);
-      kept.byValue.set(value, made);
-      return made;
-    }
-    const known = kept.bySource[source];
-    if (known?.isOf(evaluation) === true) return known;
-    return (kept.bySource[source] = new EncodedAnswer(name, evaluation));
+    return this.#keptOf(name)?.of(evaluation) ?? new EncodedAnswer(name, evaluation);
   }
 
   /** Undefined for names that anybody could have made up: of them nothing is kept. */
-  #keptOf(name: string): Kept | undefined {
+  #keptOf(name: string): KeptAnswers | undefined {
     const table = this.#flags.value;
     if (table !== this.#table) {
       this.#table = table;
@@ -93,7 +103,7 @@ export class EncodedAnswers {
     }
     const known = this.#byName.get(name);
     if (known !== undefined || table.find(name) === undefined) return known;
-    const empty: Kept = { bySource: {}, byValue: new WeakMap() };
+    const empty = new KeptAnswers(name);
     this.#byName.set(name, empty);
     return empty;
   }
