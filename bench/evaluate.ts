@@ -1,0 +1,75 @@
+import { parseArgs } from "node:util";
+import { type MemoryNamespace, openMemoryNamespace } from "./evaluate/memory-namespace.ts";
+import { FLAGS_PER_OUTCOME, OUTCOMES } from "./evaluate/outcomes.ts";
+import { createVariant, type Variant } from "./evaluate/questions.ts";
+import { interleave } from "./interleave.ts";
+import { describeMachine } from "./machine.ts";
+import { median, spread, toTable } from "./table.ts";
+import { wholeNumber } from "./whole-number.ts";
+
+// How long an evaluation takes in process, by what it comes to: no wire, everything in memory.
+
+const { values: options } = parseArgs({
+  options: { rounds: { type: "string", default: "9" }, evaluations: { type: "string", default: "200000" } },
+});
+const rounds = wholeNumber("rounds", options.rounds);
+const evaluations = wholeNumber("evaluations", options.evaluations);
+
+const FLAGS_PER_CALL = [1, 10, 100, 1_000];
+
+await using fresh = await openMemoryNamespace({ isPastTtl: false });
+await using stale = await openMemoryNamespace({ isPastTtl: true });
+const variants = createVariants({ fresh, stale });
+const runsARound = Math.ceil(evaluations / FLAGS_PER_OUTCOME);
+
+function createVariants(namespaces: {
+  readonly fresh: MemoryNamespace;
+  readonly stale: MemoryNamespace;
+}): ReadonlyMap<string, Variant> {
+  return new Map(
+    [...OUTCOMES].flatMap(([name, outcome]) =>
+      FLAGS_PER_CALL.map((flagsPerCall) => {
+        const namespace = outcome.isPastTtl ? namespaces.stale : namespaces.fresh;
+        return [`${name} | ${flagsPerCall}`, createVariant(name, outcome, { flagsPerCall, namespace })];
+      }),
+    ),
+  );
+}
+
+/** Both in nanoseconds an evaluation. On a machine that others use too, the processor's time is the steadier one. */
+interface Measured {
+  readonly wall: number;
+  /** Of the whole process: what collects its garbage included. */
+  readonly cpu: number;
+}
+
+function measure(variant: Variant): Measured {
+  const startedAt = process.hrtime.bigint();
+  const cpuBefore = process.cpuUsage();
+  for (let i = 0; i < runsARound; i++) variant.run();
+  const { user, system } = process.cpuUsage(cpuBefore);
+  const wall = Number(process.hrtime.bigint() - startedAt);
+  const count = runsARound * FLAGS_PER_OUTCOME;
+  return { wall: wall / count, cpu: (1_000 * (user + system)) / count };
+}
+
+// What was compiled while the machine was still learning is not what runs later.
+await interleave(variants, { rounds: 2, measure });
+const measured = await interleave(variants, { rounds, measure });
+const cpuOf = (name: string) => median((measured.get(name) ?? []).map(({ cpu }) => cpu));
+
+const evaluationsARound = runsARound * FLAGS_PER_OUTCOME;
+console.log(
+  `\n${describeMachine()}, ${FLAGS_PER_OUTCOME * OUTCOMES.size} flags, ${rounds} rounds of ${evaluationsARound} evaluations\n`,
+);
+console.log(
+  toTable(
+    ["Outcome", "Flags a call", "ns an evaluation", "min–max", "ns of CPU", "CPU to a single one"],
+    [...measured].map(([name, times]) => {
+      const [outcome = "", flagsPerCall = ""] = name.split(" | ");
+      const walls = times.map(({ wall }) => wall);
+      const ratio = (cpuOf(name) / cpuOf(`${outcome} | 1`)).toFixed(2);
+      return [outcome, flagsPerCall, median(walls).toFixed(0), spread(walls), cpuOf(name).toFixed(0), ratio];
+    }),
+  ),
+);
