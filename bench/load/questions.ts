@@ -1,0 +1,106 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  BulkEvaluateRequestSchema,
+  BulkEvaluateResponseSchema,
+  EvaluateRequestSchema,
+  type EvaluateResponse,
+  EvaluateResponseSchema,
+  FlagEvaluatorService,
+} from "../../src/gen/pbflags/v1/evaluator_pb.ts";
+import type { FlagValue } from "../../src/gen/pbflags/v1/types_pb.ts";
+import { toWireSource } from "../../src/server/to-wire.ts";
+import { seededRandom } from "../../test/support/seeded-random.ts";
+import { ASKED_FLAGS, ENTITIES, ENTITY_COUNT, expect, ONE_FLAG, OVERRIDDEN_ENTITY } from "../scene.ts";
+import { askOnce } from "./ask-once.ts";
+import type { Load } from "./load.ts";
+import { PROTOCOLS, type ProtocolName } from "./requests.ts";
+import { zipf } from "./zipf.ts";
+
+/** What is asked for, whatever the protocol. */
+export interface Question {
+  readonly isBulk: boolean;
+  /** Whom it is asked for, in turn. */
+  readonly entityIds: readonly string[];
+}
+
+/** As many requests are prepared, and sent over and over. */
+const DRAWS = 4_000;
+const draw = zipf(ENTITY_COUNT, seededRandom(1));
+const drawn = Array.from({ length: DRAWS }, () => ENTITIES[draw()] ?? "");
+
+/** h2load has one body only: what many entities cost is measured over HTTP/1.1. */
+export function questionsOf(protocol: ProtocolName): ReadonlyMap<string, Question> {
+  const [entities, entityIds] =
+    PROTOCOLS[protocol].with === "wrk" ? ["entities", drawn] : ["an entity", [OVERRIDDEN_ENTITY]];
+  return new Map<string, Question>([
+    ["1 flag", { isBulk: false, entityIds: [""] }],
+    [`1 flag, ${entities}`, { isBulk: false, entityIds }],
+    ["100 flags", { isBulk: true, entityIds: [""] }],
+    [`100 flags, ${entities}`, { isBulk: true, entityIds }],
+  ]);
+}
+
+export function createLoad(protocol: ProtocolName, { isBulk, entityIds }: Question): Load {
+  const { with: program, headers, encode } = PROTOCOLS[protocol];
+  const { evaluate, bulkEvaluate } = FlagEvaluatorService.method;
+  return {
+    with: program,
+    headers,
+    path: `/${FlagEvaluatorService.typeName}/${(isBulk ? bulkEvaluate : evaluate).name}`,
+    bodies: entityIds.map((entityId) =>
+      isBulk
+        ? encode(
+            BulkEvaluateRequestSchema,
+            create(BulkEvaluateRequestSchema, { flagIds: [...ASKED_FLAGS], entityId }),
+          )
+        : encode(EvaluateRequestSchema, create(EvaluateRequestSchema, { flagId: ONE_FLAG, entityId })),
+    ),
+  };
+}
+
+/** As many different bodies are looked at, the one with overrides among them where it is sent. */
+const CHECKED_MAX = 50;
+
+/** Rejects unless a server answers what the scene expects. Resolves with the answer to the first body. */
+export async function checkAnswers(
+  port: number,
+  load: Load,
+  { protocol, question }: { readonly protocol: ProtocolName; readonly question: Question },
+): Promise<Uint8Array> {
+  const { decode } = PROTOCOLS[protocol];
+  const { isBulk, entityIds } = question;
+  for (const [entityId, i] of samples(entityIds)) {
+    const answer = await askOnce(port, load, load.bodies[i] ?? new Uint8Array());
+    const evaluations = isBulk
+      ? decode(BulkEvaluateResponseSchema, answer).evaluations
+      : [decode(EvaluateResponseSchema, answer)];
+    checkEvaluations(evaluations, isBulk ? ASKED_FLAGS : [ONE_FLAG], entityId);
+  }
+  return askOnce(port, load, load.bodies[0] ?? new Uint8Array());
+}
+
+/** Different entities, each with the place of a body about it. */
+function samples(entityIds: readonly string[]): readonly (readonly [string, number])[] {
+  const places = [...new Map(entityIds.map((entityId, i) => [entityId, i]))];
+  const overridden = places.filter(([entityId]) => entityId === OVERRIDDEN_ENTITY);
+  return [...overridden, ...places.slice(0, CHECKED_MAX)];
+}
+
+function checkEvaluations(
+  evaluations: readonly EvaluateResponse[],
+  flagIds: readonly string[],
+  entityId: string,
+): void {
+  const wanted = flagIds.map((flagId) => {
+    const { source, value } = expect(flagId, entityId);
+    return `${flagId} ${toWireSource[source]} ${value}`;
+  });
+  const got = evaluations.map(({ flagId, source, value }) => `${flagId} ${source} ${textOf(value)}`);
+  const wrongAt = wanted.findIndex((each, i) => each !== got[i]);
+  if (wrongAt < 0 && got.length === wanted.length) return;
+  throw new Error(`Cannot measure: for "${entityId}" expected ${wanted[wrongAt]}, got ${got[wrongAt]}`);
+}
+
+function textOf(value: FlagValue | undefined): string {
+  return value?.value.case === "stringValue" ? value.value.value : "";
+}

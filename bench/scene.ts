@@ -1,0 +1,73 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Source } from "../src/evaluation/precedence.ts";
+import { loadDescriptors } from "../src/flags/load-descriptors.ts";
+import { syncDefinitions } from "../src/store/sync-definitions.ts";
+import { describeFlags, manyFeatures } from "../test/support/descriptors.ts";
+import type { BenchDatabase } from "./bench-database.ts";
+
+/** How much there is. */
+export const FLAG_COUNT = 5_000;
+export const ENTITY_COUNT = 10_000;
+/** As many in a hundred have overrides. */
+const OVERRIDDEN_PERCENT = 1;
+
+/** What is asked for in bulk: of every feature the one flag that is a string with a default and varies by user. */
+export const ASKED_FLAGS: readonly string[] = Array.from(
+  { length: FLAG_COUNT / 50 },
+  (_, i) => `feature-${i}/34`,
+);
+
+/** What is asked for alone: a flag with a value, and overrides. */
+export const [ONE_FLAG = ""] = ASKED_FLAGS;
+
+/** Entities by how often they are asked for: those with overrides are spread over all of them. */
+export const ENTITIES: readonly string[] = Array.from({ length: ENTITY_COUNT }, (_, i) => `user-${i}`);
+
+/** One with overrides. */
+export const OVERRIDDEN_ENTITY = `user-${100 / OVERRIDDEN_PERCENT}`;
+
+export function hasOverrides(entityId: string): boolean {
+  return Number(entityId.slice("user-".length)) % (100 / OVERRIDDEN_PERCENT) === 0;
+}
+
+/** What has to be answered. */
+export interface Expected {
+  readonly flagId: string;
+  readonly source: Source;
+  readonly value: string;
+}
+
+/** Of the flags that are asked for, a quarter is killed, a quarter has no value, and a fifth of the rest is overridden. */
+export function expect(flagId: string, entityId: string): Expected {
+  const i = ASKED_FLAGS.indexOf(flagId);
+  if (i % 4 === 3) return { flagId, source: "killed", value: "daily" };
+  if (isOverridden(i) && entityId !== "" && hasOverrides(entityId))
+    return { flagId, source: "override", value: "never" };
+  if (i % 4 === 2) return { flagId, source: "default", value: "daily" };
+  return { flagId, source: "global", value: "weekly" };
+}
+
+function isOverridden(i: number): boolean {
+  return i % 5 === 0;
+}
+
+/** Describes the flags in a file, writes it all into the database, and resolves with the file's path. */
+export async function furnish({ database, folder }: BenchDatabase): Promise<string> {
+  const descriptors = join(folder, "flags.pb");
+  await writeFile(descriptors, describeFlags(manyFeatures(FLAG_COUNT)));
+  await syncDefinitions(database, await loadDescriptors(descriptors), { actor: "bench" });
+  const valued = ASKED_FLAGS.filter((_, i) => i % 4 !== 2);
+  const killed = ASKED_FLAGS.filter((_, i) => i % 4 === 3);
+  const overridden = ASKED_FLAGS.filter((_, i) => isOverridden(i));
+  await database.query("SELECT feature_flags.set_value(flag, 'weekly'::text) FROM unnest($1::text[]) flag", [
+    valued,
+  ]);
+  await database.query("SELECT feature_flags.kill(flag) FROM unnest($1::text[]) flag", [killed]);
+  await database.query(
+    `SELECT feature_flags.set_override(flag, entity, 'never'::text)
+       FROM unnest($1::text[]) flag, unnest($2::text[]) entity`,
+    [overridden, ENTITIES.filter(hasOverrides)],
+  );
+  return descriptors;
+}
