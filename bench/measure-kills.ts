@@ -3,6 +3,7 @@ import { connectDatabase } from "../src/store/database.ts";
 import type { TestDaemon } from "../test/support/daemon.ts";
 import { rawSender } from "../test/support/raw-sender.ts";
 import { openFollowers, sharedNow } from "./followers.ts";
+import { startChanges } from "./steady-changes.ts";
 import type { ThreeTiers } from "./three-tiers.ts";
 
 export const KILLED_FLAG = "shop/5";
@@ -58,7 +59,7 @@ export async function measure(options: MeasureOptions): Promise<Measured> {
   const { root, middle, edge } = options.tiers;
   await using database = await connectDatabase({ url });
   await using followers = await openFollowers(edge.url, followerCount);
-  await using others = startOthers(url, othersPerSecond);
+  await using others = startChanges(url, { flagIds: [OTHER_FLAG], perSecond: othersPerSecond });
   const probes = [
     new Probe("root", root),
     new Probe("one tier away", middle),
@@ -180,35 +181,4 @@ class Probe {
       storeCalls: sum("pbflags_fetch_duration_seconds_count"),
     };
   }
-}
-
-/** Somebody else who changes another flag's value at a steady pace. */
-function startOthers(url: string, perSecond: number): AsyncDisposable & { readonly count: number } {
-  const stop = new AbortController();
-  let count = 0;
-
-  async function write(): Promise<void> {
-    if (perSecond === 0) return;
-    await using database = await connectDatabase({ url });
-    const startedAt = performance.now();
-    while (!stop.signal.aborted) {
-      await database.query(`SELECT feature_flags.set_value('${OTHER_FLAG}', 'value ${count}'::text)`);
-      count += 1;
-      const dueMs = startedAt + (count * 1_000) / perSecond - performance.now();
-      await setTimeout(Math.max(0, dueMs));
-    }
-  }
-
-  const writing = write();
-  // Who disposes hears of it.
-  writing.catch(() => {});
-  return {
-    get count() {
-      return count;
-    },
-    async [Symbol.asyncDispose]() {
-      stop.abort();
-      await writing;
-    },
-  };
 }

@@ -28,6 +28,9 @@ const DRAWS = 4_000;
 const draw = zipf(ENTITY_COUNT, seededRandom(1));
 const drawn = Array.from({ length: DRAWS }, () => ENTITIES[draw()] ?? "");
 
+/** One flag for many entities. */
+export const singleEntities: Question = { isBulk: false, entityIds: drawn };
+
 /** h2load has one body only: what many entities cost is measured over HTTP/1.1. */
 export function questionsOf(protocol: ProtocolName): ReadonlyMap<string, Question> {
   const [entities, entityIds] =

@@ -16,7 +16,20 @@ const SERVERS = {
 
 export type ReferenceName = keyof typeof SERVERS;
 
-/** What the daemon is compared with, each a process of its own on the daemon's core. */
+type AnswersOf<N extends ReferenceName> = N extends `bare-${string}` ? Answers : StockAnswers;
+
+/** Starts one of those that the daemon is compared with, on the daemon's core. */
+export async function startReference<N extends ReferenceName>(
+  name: N,
+  answers: AnswersOf<N>,
+  { folder }: { readonly folder: string },
+): Promise<ServerProcess> {
+  const path = join(folder, `${name}.json`);
+  await writeFile(path, JSON.stringify(answers));
+  return startNode(process.argv[1] ?? "", "--reference", name, "--answers", path);
+}
+
+/** All of them. */
 export interface ReferenceServers extends AsyncDisposable {
   readonly servers: Readonly<Record<ReferenceName, ServerProcess>>;
 }
@@ -30,18 +43,13 @@ export async function openReferenceServers({
   readonly stock: StockAnswers;
   readonly folder: string;
 }): Promise<ReferenceServers> {
-  const files = { bare: join(folder, "bare.json"), stock: join(folder, "stock.json") };
-  await writeFile(files.bare, JSON.stringify(bare));
-  await writeFile(files.stock, JSON.stringify(stock));
   const opened = new Opened();
-  const open = async (name: ReferenceName, answers: string) =>
-    opened.add(await startNode(process.argv[1] ?? "", "--reference", name, "--answers", answers));
   try {
     const servers = {
-      "bare-http1": await open("bare-http1", files.bare),
-      "bare-http2": await open("bare-http2", files.bare),
-      "stock-http1": await open("stock-http1", files.stock),
-      "stock-http2": await open("stock-http2", files.stock),
+      "bare-http1": opened.add(await startReference("bare-http1", bare, { folder })),
+      "bare-http2": opened.add(await startReference("bare-http2", bare, { folder })),
+      "stock-http1": opened.add(await startReference("stock-http1", stock, { folder })),
+      "stock-http2": opened.add(await startReference("stock-http2", stock, { folder })),
     };
     return { servers, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
   } catch (error) {
