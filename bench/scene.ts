@@ -1,9 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { type DescFile, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import type { Source } from "../src/evaluation/precedence.ts";
 import { loadDescriptors } from "../src/flags/load-descriptors.ts";
+import { file_pbflags_options } from "../src/gen/pbflags/options_pb.ts";
 import { syncDefinitions } from "../src/store/sync-definitions.ts";
-import { describeFlags, manyFeatures } from "../test/support/descriptors.ts";
+import { describeFlags, type FeatureSpec, manyFeatures } from "../test/support/descriptors.ts";
 import type { BenchDatabase } from "./bench-database.ts";
 
 /** How much there is. */
@@ -48,14 +51,15 @@ export function expect(flagId: string, entityId: string): Expected {
   return { flagId, source: "global", value: "weekly" };
 }
 
-function isOverridden(i: number): boolean {
+/** Whether the asked-for flag with this number has overrides. */
+export function isOverridden(i: number): boolean {
   return i % 5 === 0;
 }
 
 /** Describes the flags in a file, writes it all into the database, and resolves with the file's path. */
 export async function furnish({ database, folder }: BenchDatabase): Promise<string> {
   const descriptors = join(folder, "flags.pb");
-  await writeFile(descriptors, describeFlags(manyFeatures(FLAG_COUNT)));
+  await writeFile(descriptors, describeCompletely(manyFeatures(FLAG_COUNT)));
   await syncDefinitions(database, await loadDescriptors(descriptors), { actor: "bench" });
   const valued = ASKED_FLAGS.filter((_, i) => i % 4 !== 2);
   const killed = ASKED_FLAGS.filter((_, i) => i % 4 === 3);
@@ -70,4 +74,17 @@ export async function furnish({ database, folder }: BenchDatabase): Promise<stri
     [overridden, ENTITIES.filter(hasOverrides)],
   );
   return descriptors;
+}
+
+/** With the files that are imported, as compilers write it: pbflags looks its options up there. */
+function describeCompletely(features: readonly FeatureSpec[]): Uint8Array {
+  const set = fromBinary(FileDescriptorSetSchema, describeFlags(features));
+  for (const file of set.file) file.dependency.push(file_pbflags_options.proto.name);
+  set.file.unshift(...withImports(file_pbflags_options).map(({ proto }) => proto));
+  return toBinary(FileDescriptorSetSchema, set);
+}
+
+/** Each after those that it imports. */
+function withImports(file: DescFile): readonly DescFile[] {
+  return [...new Set([...file.dependencies.flatMap(withImports), file])];
 }

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { connect } from "node:net";
 import { createInterface } from "node:readline";
 import { eventually } from "../../test/support/eventually.ts";
 import { SERVER_CORE } from "./cores.ts";
@@ -25,35 +24,9 @@ const main = new URL("../../dist/main.js", import.meta.url).pathname;
 export async function startDaemon(...args: readonly string[]): Promise<ServerProcess> {
   const serve = ["serve", "--log-format", "json", "--listen", "127.0.0.1:0", ...args];
   const server = await startNode(main, ...serve);
-  await eventually(async () => (await fetch(`http://127.0.0.1:${server.port}/readyz`)).status === 200, {
-    timeoutMs: 60_000,
-    what: "the daemon is ready",
-  });
-  return server;
-}
-
-/** Starts a script that prints, as the daemon does, a line with the event "serving" and its address. */
-export async function startNode(script: string, ...args: readonly string[]): Promise<ServerProcess> {
-  const child = spawnPinned({ program: process.execPath, args: [script, ...args] }, "pipe");
-  return open(child, await servingPort(child));
-}
-
-/** Starts any program, and resolves once it takes connections on the port that it was told. */
-export async function startProgram(command: ServerCommand, port: number): Promise<ServerProcess> {
-  const child = spawnPinned(command, "ignore");
-  const server = open(child, port);
-  const takesConnections = async () => {
-    if (child.exitCode !== null) throw new Error(`Cannot measure: ${command.program} ended at its start`);
-    const socket = connect({ port, host: "127.0.0.1" });
-    const connected = await once(socket, "connect").then(
-      () => true,
-      () => false,
-    );
-    socket.destroy();
-    return connected;
-  };
   try {
-    await eventually(takesConnections, { timeoutMs: 30_000, what: `${command.program} listens` });
+    const isReady = () => answers(`http://127.0.0.1:${server.port}/readyz`);
+    await eventually(isReady, { timeoutMs: 60_000, what: "the daemon is ready" });
   } catch (error) {
     await server[Symbol.asyncDispose]();
     throw error;
@@ -61,9 +34,48 @@ export async function startProgram(command: ServerCommand, port: number): Promis
   return server;
 }
 
-function spawnPinned({ program, args, env = {} }: ServerCommand, stdout: "pipe" | "ignore"): ChildProcess {
+/** Starts a script that prints, as the daemon does, a line with the event "serving" and its address. */
+export async function startNode(script: string, ...args: readonly string[]): Promise<ServerProcess> {
+  const child = spawnPinned({ program: process.execPath, args: [script, ...args] }, "inherit");
+  return open(child, await servingPort(child));
+}
+
+/** Starts any program that listens on `port`, and resolves once `isReady`. What it says is shown only if it ends before. */
+export async function startProgram(
+  command: ServerCommand,
+  { port, isReady }: { readonly port: number; readonly isReady: () => Promise<boolean> },
+): Promise<ServerProcess> {
+  const child = spawnPinned(command, "pipe");
+  const server = open(child, port);
+  let lastSaid = "";
+  for (const output of [child.stdout, child.stderr])
+    output?.on("data", (chunk: Buffer) => {
+      lastSaid = chunk.toString();
+    });
+  const isServing = () => {
+    if (child.exitCode === null) return isReady();
+    throw new Error(`Cannot measure: ${command.program} ended at its start: ${lastSaid}`);
+  };
+  try {
+    await eventually(isServing, { timeoutMs: 60_000, what: `${command.program} is ready` });
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+  return server;
+}
+
+/** Whether a GET is answered with 200. */
+export function answers(url: string): Promise<boolean> {
+  return fetch(url).then(
+    ({ status }) => status === 200,
+    () => false,
+  );
+}
+
+function spawnPinned({ program, args, env = {} }: ServerCommand, stderr: "pipe" | "inherit"): ChildProcess {
   return spawn("taskset", ["-c", String(SERVER_CORE), program, ...args], {
-    stdio: ["ignore", stdout, "inherit"],
+    stdio: ["ignore", "pipe", stderr],
     env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", ...env },
   });
 }
