@@ -24,6 +24,12 @@ export const ASKED_FLAGS: readonly string[] = Array.from(
 /** What is asked for alone: a flag with a value, and overrides. */
 export const [ONE_FLAG = ""] = ASKED_FLAGS;
 
+/** For whoever changes something meanwhile: of every feature the first string, which nobody asks for. */
+export const CHANGED_FLAGS: readonly string[] = Array.from(
+  { length: FLAG_COUNT / 50 },
+  (_, i) => `feature-${i}/2`,
+);
+
 /** Entities by how often they are asked for: those with overrides are spread over all of them. */
 export const ENTITIES: readonly string[] = Array.from({ length: ENTITY_COUNT }, (_, i) => `user-${i}`);
 

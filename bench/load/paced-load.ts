@@ -11,7 +11,10 @@ export interface PacedLoad extends AsyncDisposable {
 export const PACED_LOAD_OPTION = "paced-load";
 
 export function openPacedLoad(): PacedLoad {
-  const child = fork(process.argv[1] ?? "", [`--${PACED_LOAD_OPTION}`]);
+  const child = fork(process.argv[1] ?? "", [`--${PACED_LOAD_OPTION}`], {
+    // JSON has no Infinity, which is how long an answer took that never came.
+    serialization: "advanced",
+  });
   const exited = once(child, "exit");
   return {
     run: (options) => askChild(child, options),

@@ -11,6 +11,11 @@ export function toPacedRequests(load: Load, { entityIds }: Question): readonly P
   }));
 }
 
+/** For a server that has one answer to everything. */
+export function expectAnything({ text }: PacedRequest): PacedRequest {
+  return { text, expects: "" };
+}
+
 function toText({ path, headers }: Load, body: Uint8Array): string {
   const fields = { Host: "127.0.0.1", ...headers, "Content-Length": String(body.length) };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);

@@ -1,24 +1,22 @@
 import { Opened } from "../../src/system/opened.ts";
 import { through } from "../../test/daemon/scene.ts";
 import { eventually } from "../../test/support/eventually.ts";
-import { openTcpProxy } from "../../test/support/tcp-proxy.ts";
+import { openTcpProxy, type TcpProxy } from "../../test/support/tcp-proxy.ts";
 import { interleave } from "../interleave.ts";
-import { askOnce } from "../load/ask-once.ts";
 import type { Paced } from "../load/pace.ts";
 import { openPacedLoad } from "../load/paced-load.ts";
 import { createLoad, singleEntities } from "../load/questions.ts";
 import { rememberEntities } from "../load/remember-entities.ts";
-import { toPacedRequests } from "../load/to-paced-requests.ts";
+import { expectAnything, toPacedRequests } from "../load/to-paced-requests.ts";
+import { CHANGED_FLAGS } from "../scene.ts";
 import { type ServerProcess, startDaemon } from "../servers/server-process.ts";
 import { startChanges } from "../steady-changes.ts";
-import { startReference } from "./reference-servers.ts";
+import { startBareLike } from "./reference-servers.ts";
 
 /** Short, so that much of what is asked for falls stale within a run. */
 const TTLS = ["--cache-kill-ttl", "5s", "--cache-flag-ttl", "5s", "--cache-override-ttl", "30s"];
 
 const CHANGES_PER_SECOND = 100;
-/** Flags that nobody asks for: of each feature the first string. */
-const CHANGED_FLAGS = Array.from({ length: 100 }, (_, i) => `feature-${i}/2`);
 
 export interface LatencyOptions {
   /** Of the database. */
@@ -49,18 +47,13 @@ export async function measureLatency(
   const daemon = opened.add(await startDaemon("--descriptors", descriptors, "--database", database, ...TTLS));
   const paced = opened.add(openPacedLoad());
   const load = createLoad("Connect proto", singleEntities);
-  const answer = await askOnce(daemon.port, load, load.bodies[0] ?? new Uint8Array());
-  const [contentType, base64] = ["application/proto", Buffer.from(answer).toString("base64")];
-  const bare = opened.add(
-    await startReference("bare-http1", { [load.path]: { contentType, base64 } }, { folder }),
-  );
+  const bare = opened.add(await startBareLike(daemon.port, load, { folder }));
   await rememberEntities(daemon.port);
 
   const requests = toPacedRequests(load, singleEntities);
-  const run = async (server: ServerProcess, runSeconds = seconds): Promise<MeasuredLatency> => {
+  const send = async (server: ServerProcess, sent: typeof requests): Promise<MeasuredLatency> => {
     const before = await server.usage();
-    const expected = server === bare ? requests.map(({ text }) => ({ text, expects: "" })) : requests;
-    const result = await paced.run({ port: server.port, requests: expected, perSecond, seconds: runSeconds });
+    const result = await paced.run({ port: server.port, requests: sent, perSecond, seconds });
     const { cpuSeconds, residentBytes } = await server.usage();
     return {
       ...result,
@@ -68,22 +61,42 @@ export async function measureLatency(
       residentBytes,
     };
   };
+  const askBare = () => send(bare, requests.map(expectAnything));
+  const ask = () => send(daemon, requests);
+  await askBare();
+  await ask();
+  return await interleave(createPhases({ url, proxy, daemon, askBare, ask }), {
+    rounds,
+    measure: (phase) => phase(),
+  });
+}
 
-  const variants = new Map<string, () => Promise<MeasuredLatency>>([
-    ["bare node:http", () => run(bare)],
-    [UNDISTURBED, () => run(daemon)],
+interface PhaseParts {
+  /** Of the database, past the proxy. */
+  readonly url: string;
+  readonly proxy: TcpProxy;
+  readonly daemon: ServerProcess;
+  readonly askBare: () => Promise<MeasuredLatency>;
+  readonly ask: () => Promise<MeasuredLatency>;
+}
+
+/** What a round consists of, in this order: each finds the database as the one before has left it. */
+function createPhases({ url, proxy, daemon, askBare, ask }: PhaseParts) {
+  return new Map<string, () => Promise<MeasuredLatency>>([
+    ["bare node:http", askBare],
+    [UNDISTURBED, ask],
     [
       "the database is down",
-      async () => {
+      () => {
         proxy.cut();
-        return await run(daemon);
+        return ask();
       },
     ],
     [
       "it comes back",
-      async () => {
+      () => {
         proxy.restore();
-        return await run(daemon);
+        return ask();
       },
     ],
     [
@@ -91,12 +104,10 @@ export async function measureLatency(
       async () => {
         await whenFed(daemon);
         await using _ = startChanges(url, { flagIds: CHANGED_FLAGS, perSecond: CHANGES_PER_SECOND });
-        return await run(daemon);
+        return await ask();
       },
     ],
   ]);
-  for (const server of [bare, daemon]) await run(server);
-  return await interleave(variants, { rounds, measure: (variant) => variant() });
 }
 
 /** Resolves once changes are told to the daemon. */

@@ -3,6 +3,8 @@ import type { Server } from "node:net";
 import { join } from "node:path";
 import { Opened } from "../../src/system/opened.ts";
 import { listen } from "../../test/support/listen.ts";
+import { askOnce } from "../load/ask-once.ts";
+import type { Load } from "../load/load.ts";
 import { type Answers, serveBareHttp1, serveBareHttp2 } from "../servers/bare.ts";
 import { type ServerProcess, startNode } from "../servers/server-process.ts";
 import { type StockAnswers, serveStockHttp1, serveStockHttp2 } from "../servers/stock.ts";
@@ -27,6 +29,17 @@ export async function startReference<N extends ReferenceName>(
   const path = join(folder, `${name}.json`);
   await writeFile(path, JSON.stringify(answers));
   return startNode(process.argv[1] ?? "", "--reference", name, "--answers", path);
+}
+
+/** Starts a bare server that writes, over HTTP/1.1, what the daemon on `port` answers to the first body of a load. */
+export async function startBareLike(
+  port: number,
+  load: Load,
+  { folder }: { readonly folder: string },
+): Promise<ServerProcess> {
+  const answer = await askOnce(port, load, load.bodies[0] ?? new Uint8Array());
+  const written = { contentType: "application/proto", base64: Buffer.from(answer).toString("base64") };
+  return startReference("bare-http1", { [load.path]: written }, { folder });
 }
 
 /** All of them. */
