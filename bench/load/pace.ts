@@ -41,22 +41,39 @@ export async function pace({ port, requests, perSecond, seconds }: PaceOptions):
   let wrong = 0;
   let asked = 0;
 
-  const lines = await Promise.all(Array.from({ length: CONNECTIONS }, () => openLine(port, answer)));
-  const idle = [...lines];
+  const lines = new Set<Line>();
+  /** The one that has rested longest first: a server closes those that rest for long. */
+  const idle: Line[] = [];
+  const open = async () => {
+    const line = await openLine(port, { onAnswer, onClose });
+    lines.add(line);
+    idle.push(line);
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS }, open));
 
-  function answer(line: Line, text: string | undefined): void {
-    const { dueAt, request } = line;
-    line.request = undefined;
+  function count({ dueAt, request }: Line, text: string | undefined): void {
     latenciesMs[answered++] = performance.now() - dueAt;
     if (text?.startsWith("HTTP/1.1 200") !== true || !text.includes(request?.expects ?? "")) wrong += 1;
-    if (text === undefined) return;
+  }
+
+  function onAnswer(line: Line, text: string): void {
+    count(line, text);
+    line.request = undefined;
     idle.push(line);
     sendDue();
   }
 
+  function onClose(line: Line): void {
+    if (!lines.delete(line)) return;
+    if (line.request === undefined) idle.splice(idle.indexOf(line), 1);
+    else count(line, undefined);
+    // A server that takes no more connections answers no more requests: those are counted.
+    open().catch(() => {});
+  }
+
   function sendDue(): void {
     while (due.length > 0) {
-      const line = idle.pop();
+      const line = idle.shift();
       if (line === undefined) return;
       line.send(requests[asked++ % requests.length], due.shift() ?? 0);
     }
@@ -76,7 +93,10 @@ export async function pace({ port, requests, perSecond, seconds }: PaceOptions):
     sendDue();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  for (const line of lines) line.close();
+  for (const line of lines) {
+    lines.delete(line);
+    line.close();
+  }
   const missing = total - answered;
   // Whoever never answered took the longest.
   latenciesMs.fill(Infinity, answered);
@@ -88,6 +108,11 @@ export async function pace({ port, requests, perSecond, seconds }: PaceOptions):
   };
 }
 
+interface LineEvents {
+  readonly onAnswer: (line: Line, text: string) => void;
+  readonly onClose: (line: Line) => void;
+}
+
 /** A kept-alive connection with at most one request on it. */
 class Line {
   request: PacedRequest | undefined;
@@ -95,10 +120,12 @@ class Line {
   readonly #socket: Socket;
   #received = "";
 
-  constructor(socket: Socket, onAnswer: (line: Line, text: string | undefined) => void) {
+  constructor(socket: Socket, { onAnswer, onClose }: LineEvents) {
     this.#socket = socket;
     socket.setEncoding("latin1");
     socket.on("data", (text: string) => {
+      // Unasked, a server says only why it closes.
+      if (this.request === undefined) return;
       this.#received += text;
       if (!isWhole(this.#received)) return;
       const answer = this.#received;
@@ -106,9 +133,7 @@ class Line {
       onAnswer(this, answer);
     });
     socket.on("error", () => {});
-    socket.on("close", () => {
-      if (this.request !== undefined) onAnswer(this, undefined);
-    });
+    socket.on("close", () => onClose(this));
   }
 
   send(request: PacedRequest | undefined, dueAt: number): void {
@@ -118,15 +143,14 @@ class Line {
   }
 
   close(): void {
-    this.request = undefined;
     this.#socket.destroy();
   }
 }
 
-async function openLine(port: number, onAnswer: ConstructorParameters<typeof Line>[1]): Promise<Line> {
+async function openLine(port: number, events: LineEvents): Promise<Line> {
   const socket = connect({ port, host: "127.0.0.1", noDelay: true });
   await once(socket, "connect");
-  return new Line(socket, onAnswer);
+  return new Line(socket, events);
 }
 
 function isWhole(text: string): boolean {
