@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { Agent, request } from "node:http";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -449,8 +449,11 @@ function answers(socket: Socket): Promise<boolean> {
 test("a proxy's workers show its upstreams, and follow what they tell", async () => {
   await using root = await startDaemon({ args: serveArgs(database.url, scene) });
   await root.whenReady();
-  await using daemon = await startDaemon({ args: ["--server", root.url, "--workers", "2"] });
+  await using daemon = await startDaemon({ args: ["--server", root.url, "--workers", "auto"] });
   await daemon.whenReady();
+  const cores = availableParallelism();
+  const serving = daemon.log.find(({ event }) => event === "serving");
+  expect(serving?.["workers"]).toBe(cores === 1 ? undefined : cores);
   const list = async () => {
     const response = await fetch(`${daemon.url}/pbflagd.v1.UpstreamService/CheckUpstreams`, {
       method: "POST",
