@@ -81,13 +81,12 @@ class KeptAnswers {
  * value and the source alone, and values are never edited: whatever is found here under these three is right.
  */
 export class EncodedAnswers {
-  readonly #flags: Latest<FlagTable>;
-  #table: FlagTable;
+  readonly #tables: { readonly flags: Latest<FlagTable> };
+  #table: FlagTable | undefined;
   #byName = new Map<string, KeptAnswers>();
 
-  constructor(flags: Latest<FlagTable>) {
-    this.#flags = flags;
-    this.#table = flags.value;
+  constructor(tables: { readonly flags: Latest<FlagTable> }) {
+    this.#tables = tables;
   }
 
   of(name: string, evaluation: Evaluation): EncodedAnswer {
@@ -96,7 +95,7 @@ export class EncodedAnswers {
 
   /** Undefined for names that anybody could have made up: of them nothing is kept. */
   #keptOf(name: string): KeptAnswers | undefined {
-    const table = this.#flags.value;
+    const table = this.#tables.flags.value;
     if (table !== this.#table) {
       this.#table = table;
       this.#byName = new Map();

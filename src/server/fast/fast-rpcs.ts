@@ -34,7 +34,7 @@ export interface FastRpcOptions {
 
 /** Evaluate and BulkEvaluate. */
 export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): readonly FastRpc[] {
-  const encoded = new EncodedAnswers(namespace.flags);
+  const encoded = new EncodedAnswers(namespace);
   const lists = new RememberedLists();
   let all: { readonly table: FlagTable; readonly list: NameList } | undefined;
 
