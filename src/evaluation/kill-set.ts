@@ -2,6 +2,12 @@ import { BEFORE_START } from "./remembered.ts";
 import type { FlagState, KilledOverride } from "./state.ts";
 import { isOlder, type Stamp, type Version } from "./version.ts";
 
+/**
+ * Killed overrides that a kill set tells of. No evaluation needs them, and they must not hold up the kills of flags: those
+ * beyond are found with their entity's rows.
+ */
+export const KILLED_OVERRIDES_MAX = 20_000;
+
 /** What one read of the kill set said. */
 export interface PolledKills {
   readonly flagIds: ReadonlySet<string>;

@@ -1,4 +1,4 @@
-import type { KillSet } from "../evaluation/kill-set.ts";
+import { KILLED_OVERRIDES_MAX, type KillSet } from "../evaluation/kill-set.ts";
 import { formatVersion, type Version } from "../evaluation/version.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -51,6 +51,12 @@ export function reportEvents({ metrics, logger, backend }: Reporters): Namespace
     onKillSet(next, previous) {
       const killed = difference(next.flagIds, previous?.flagIds);
       const revived = difference(previous?.flagIds, next.flagIds);
+      if (isFull(next) && !isFull(previous)) {
+        logger.warn("killed_overrides_cut", {
+          msg: "GetKilledFlags lists no more of them; evaluations are as ever",
+          listed: KILLED_OVERRIDES_MAX,
+        });
+      }
       if (killed.length + revived.length === 0) return;
       logger.info("kill_set_changed", {
         killed: named(killed),
@@ -78,6 +84,11 @@ export function reportEvents({ metrics, logger, backend }: Reporters): Namespace
       });
     },
   };
+}
+
+/** Whether there may be more killed overrides than are listed. */
+function isFull(killSet: KillSet | undefined): boolean {
+  return killSet !== undefined && killSet.overrides.length >= KILLED_OVERRIDES_MAX;
 }
 
 function difference(a: KillSet["flagIds"] | undefined, b: KillSet["flagIds"] | undefined): readonly string[] {

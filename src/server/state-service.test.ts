@@ -144,8 +144,19 @@ test("the kill set is told whole, or as unchanged to whoever has it, with what c
   expect(await service.kills({ since: first })).toMatchObject({
     unchanged: false,
     flagIds: ["a/1", "a/2"],
+    overridesUnchanged: true,
     changes: { flagIds: ["a/1"], entityIds: [] },
   });
+
+  service.store.setOverride(overrideOf("a/1", "ann", { mode: "killed" }));
+  await service.clock.advance(30_000);
+  const killedOverrides = [{ flagId: "a/1", entityId: "ann" }];
+  expect(await service.kills({ since: first })).toMatchObject({
+    overridesUnchanged: false,
+    killedOverrides,
+    changes: { flagIds: ["a/1"], entityIds: ["ann"] },
+  });
+  expect(await service.kills({})).toMatchObject({ overridesUnchanged: false, killedOverrides });
   const foreign = { epoch: "another", revision: 1n };
   const told = await service.kills({ since: foreign });
   expect(told).toMatchObject({ unchanged: false, flagIds: ["a/1", "a/2"] });

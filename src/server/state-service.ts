@@ -122,13 +122,18 @@ export function createStateService(options: StateServiceOptions): ServiceImpl<ty
         stamp.version !== undefined &&
         isSameVersion(known, stamp.version) &&
         changes.kind === "listed";
+      const overridesUnchanged =
+        known !== undefined && changes.kind === "listed" && changes.entityIds.length === 0;
       const { committedAt } = namespace;
       return create(GetKillsResponseSchema, {
         ...toWorth(stamp.version, clock.now() - readAt),
         ...(committedAt === undefined ? {} : { committedAgoMs: toWholeMs(clock.now() - committedAt) }),
         unchanged,
         flagIds: unchanged ? [] : [...polledIds],
-        killedOverrides: unchanged ? [] : overrides.map(({ flagId, entityId }) => ({ flagId, entityId })),
+        overridesUnchanged,
+        killedOverrides: overridesUnchanged
+          ? []
+          : overrides.map(({ flagId, entityId }) => ({ flagId, entityId })),
         ...(changes.kind === "listed" ? { changes: toWireChanges(changes) } : {}),
       });
     },

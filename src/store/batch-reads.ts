@@ -16,6 +16,8 @@ import { byId, fromFlagRow, fromOverrideRow, quoted, senseless } from "./upstrea
 
 const { getFlagStates, getEntityOverrides, getKills } = StateService.method;
 
+const AGE_MAX_MS = 100 * 365 * 86_400_000;
+
 interface KnownKills {
   readonly version: Version;
   readonly flagIds: ReadonlySet<string>;
@@ -89,9 +91,10 @@ export class BatchReads {
       ...worth,
       value: {
         flagIds,
-        overrides: unchanged
-          ? undefined
-          : answer.killedOverrides.map(({ flagId, entityId }) => ({ flagId, entityId })),
+        overrides:
+          unchanged || answer.overridesUnchanged
+            ? undefined
+            : answer.killedOverrides.map(({ flagId, entityId }) => ({ flagId, entityId })),
         changes: toChanges(changes),
         committedAgoMs: committedAgoMs === undefined ? undefined : toAge(committedAgoMs),
       },
@@ -132,11 +135,11 @@ function toWorth({ version, ageMs }: WireWorth): Worth {
 }
 
 /**
- * An age that makes no sense counts as none: what it is for is to expire earlier. One that never ends would be more
- * than can be told to others once it has grown here.
+ * An age that makes no sense counts as none: what it is for is to expire earlier. One of more than a hundred years counts
+ * as that: it has to grow here, and to be shown as a date.
  */
 function toAge(ms: bigint): number {
-  return Math.min(Math.max(0, Number(ms)), Number.MAX_SAFE_INTEGER);
+  return Math.min(Math.max(0, Number(ms)), AGE_MAX_MS);
 }
 
 function minVersion(atLeast: Version | undefined) {

@@ -1,3 +1,5 @@
+import { KILLED_OVERRIDES_MAX } from "../evaluation/kill-set.ts";
+
 /** A statement once for a database with our additions, and once for one that pbflags alone has made. */
 export interface Read {
   readonly name: string;
@@ -23,7 +25,13 @@ const KILLED_FLAGS = `
 
 const KILLED_OVERRIDES = `
   ARRAY (SELECT ARRAY[o.flag_id, o.entity_id]::text[]
-         FROM feature_flags.flag_overrides AS o WHERE o.state = 'KILLED')`;
+         FROM feature_flags.flag_overrides AS o WHERE o.state = 'KILLED'
+         ORDER BY o.flag_id, o.entity_id LIMIT ${KILLED_OVERRIDES_MAX})`;
+
+/** Whether no override has changed since the version that the caller knows. */
+const SAME_OVERRIDES = `
+  v.version = $2::text OR c.known AND cardinality(c.entity_ids) = 0
+  AND regexp_replace(v.version, ':[0-9]+$', '') = regexp_replace($2::text, ':[0-9]+$', '')`;
 
 /**
  * How long ago the newest revision was committed, in milliseconds. Not every role may read that table, and a statement
@@ -77,13 +85,13 @@ export const readOverrides: Read = {
 
 /**
  * Values: the revision that the caller knows and the whole version, or null. The overrides, which may be many, are
- * null where that version is still the one. Plain with `has_versions`: migrated since we looked.
+ * null where none has changed since. Plain with `has_versions`: migrated since we looked.
  */
 export const readKills: Read = {
   name: "pbflagd_kills",
   versioned: `
   SELECT v.version, $1::bigint AS since, true AS has_versions, ${KILLED_FLAGS} AS flag_ids,
-    CASE WHEN v.version IS DISTINCT FROM $2::text THEN ${KILLED_OVERRIDES} END AS overrides,
+    CASE WHEN ${SAME_OVERRIDES} THEN NULL ELSE ${KILLED_OVERRIDES} END AS overrides,
     c.known, c.flag_ids AS changed_flag_ids, c.entity_ids AS changed_entity_ids,
     ${COMMITTED_AGO} AS committed_ago_ms,
     CASE WHEN c.known THEN ${CHANGED_AGO("$1::bigint")} END AS changed_ago_ms

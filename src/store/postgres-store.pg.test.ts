@@ -1,6 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../../test/support/postgres.ts";
+import { KILLED_OVERRIDES_MAX } from "../evaluation/kill-set.ts";
 import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
 import { systemClock } from "../system/clock.ts";
 import { connectDatabase, type Database } from "./database.ts";
@@ -185,9 +186,30 @@ describe("a migrated database", () => {
     });
 
     const elsewhere = await store.kills({ epoch: "another", revision: first.version?.revision ?? 0 });
+    expect(elsewhere.value.overrides).toEqual([{ flagId: "a/1", entityId: "ann" }]);
     expect(elsewhere.value.changes).toEqual({ kind: "unknown" });
     const ahead = await store.kills({ epoch: first.version?.epoch ?? "", revision: 9_999 });
     expect(ahead.value.changes).toEqual({ kind: "unknown" });
+  });
+
+  test("tells of killed overrides only where an override has changed, and of so many at most", async () => {
+    for (const id of ["a/1", "a/2"]) await insertFlag(id);
+    await using store = open(target.url);
+    await insert("flag_overrides", { flag_id: "a/1", entity_id: "ann", state: "KILLED" });
+    const { version } = await store.kills(undefined);
+    await database.query("SELECT feature_flags.kill('a/2')");
+    const { value } = await store.kills(version);
+    expect(value.flagIds).toEqual(new Set(["a/2"]));
+    expect(value.overrides, "as they were at that version").toBeUndefined();
+
+    await database.query(
+      `INSERT INTO feature_flags.flag_overrides (flag_id, entity_id, state)
+       SELECT 'a/2', 'user ' || lpad(i::text, 6, '0'), 'KILLED' FROM generate_series(1, ${KILLED_OVERRIDES_MAX}) AS i`,
+    );
+    const { overrides = [] } = (await store.kills(version)).value;
+    expect(overrides).toHaveLength(KILLED_OVERRIDES_MAX);
+    expect(overrides[0]).toEqual({ flagId: "a/1", entityId: "ann" });
+    expect(overrides.at(-1)?.entityId).toBe(`user ${String(KILLED_OVERRIDES_MAX - 1).padStart(6, "0")}`);
   });
 
   test("tells how long ago the newest commit was, by the database's clock, and asks nothing more for it", async () => {
