@@ -131,6 +131,7 @@ function createClient(options: DatabaseOptions, socket: PostgresSocket): pg.Clie
       keepAlive: true,
       stream: () => socket,
     });
+    socket.follow(client);
     // A connection lost while idle shows in the next query; it must not end the process.
     client.on("error", () => {});
     client.on("notice", (notice) => options.onNotice?.(notice.message ?? ""));

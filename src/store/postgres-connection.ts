@@ -64,6 +64,7 @@ export async function openPostgresConnection(
     keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
     stream: () => socket,
   });
+  socket.follow(client);
   let isOpen = true;
   let wasUsed = false;
   const destroy = () => {

@@ -1,13 +1,35 @@
 import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Client } from "pg";
 import { lookUpOnce } from "../system/look-up-once.ts";
 
 /**
  * A socket for pg that survives nonsense from the other side.
  *
- * pg reads the protocol inside the socket's "data" event, where an exception over a malformed message would
+ * pg reads the protocol inside the stream's "data" event, where an exception over a malformed message would
  * end the whole process. Here it ends the connection, as any other failure of it does.
  */
 export class PostgresSocket extends Socket {
+  #source: Duplex = this;
+
+  constructor() {
+    super();
+    this.#guard(this);
+  }
+
+  /** What pg reads the protocol from: this socket, or TLS over it, whose data passes this socket by. */
+  get source(): Duplex {
+    return this.#source;
+  }
+
+  /** To be called with the client that this is the socket of, before it connects. */
+  follow({ connection }: Client): void {
+    connection.once("sslconnect", () => {
+      this.#source = connection.stream;
+      this.#guard(this.#source);
+    });
+  }
+
   /** As pg calls it: with a port and a host, or with the path of a socket file. */
   override connect(target: unknown, host?: unknown): this {
     if (typeof target === "number" && typeof host === "string") {
@@ -17,15 +39,19 @@ export class PostgresSocket extends Socket {
     throw new TypeError(`Cannot connect: expected a port and a host or a path, got ${typeof target}`);
   }
 
-  override emit(event: string | symbol, ...args: unknown[]): boolean {
-    if (event !== "data") return super.emit(event, ...args);
-    try {
-      return super.emit(event, ...args);
-    } catch (error) {
-      this.destroy(
-        new Error("the server sent something that is not the Postgres protocol", { cause: error }),
-      );
-      return true;
-    }
+  /** It is this socket that ends, and TLS with it: pg hears of both, and those who wait for an end of this one. */
+  #guard(stream: Duplex): void {
+    const emit: (event: string | symbol, ...args: unknown[]) => boolean = stream.emit.bind(stream);
+    stream.emit = (event: string | symbol, ...args: unknown[]) => {
+      if (event !== "data") return emit(event, ...args);
+      try {
+        return emit(event, ...args);
+      } catch (error) {
+        this.destroy(
+          new Error("the server sent something that is not the Postgres protocol", { cause: error }),
+        );
+        return true;
+      }
+    };
   }
 }

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { connect, type Socket } from "node:net";
-import { createServer } from "node:tls";
+import { connect, createServer as createTcpServer, type Socket } from "node:net";
+import { createServer, type Server } from "node:tls";
 import { listen } from "./listen.ts";
 
 /** Who may be shown by a front, from test/support/certificates. */
@@ -13,6 +13,8 @@ export interface TlsFrontOptions {
   readonly certificate: Certificate;
   /** Whether clients have to show a certificate of the same authority. */
   readonly wantsClientCertificate?: boolean;
+  /** Whether TLS begins once it was asked for, as clients of Postgres do, and not at once. */
+  readonly isAskedFor?: boolean;
 }
 
 /** A server over TLS that takes it off, and passes on what is left. */
@@ -29,6 +31,7 @@ export async function openTlsFront({
   port,
   certificate,
   wantsClientCertificate = false,
+  isAskedFor = false,
 }: TlsFrontOptions): Promise<TlsFront> {
   const [cert, key, ca] = await Promise.all(
     [`${certificate}.pem`, `${certificate}.key`, "ca.pem"].map((file) => readFile(certificatePath(file))),
@@ -53,12 +56,22 @@ export async function openTlsFront({
       client.pipe(behind).pipe(client);
     },
   );
+  const listener = isAskedFor ? createTcpServer((client) => grantTls(client, server)) : server;
   return {
-    port: await listen(server),
+    port: await listen(listener),
     async [Symbol.asyncDispose]() {
       for (const socket of open) socket.destroy();
-      server.close();
-      await once(server, "close");
+      listener.close();
+      await once(listener, "close");
     },
   };
+}
+
+/** Whatever a client says first is taken for the request that Postgres answers with a single letter. */
+function grantTls(client: Socket, server: Server): void {
+  client.on("error", () => {});
+  client.once("data", () => {
+    client.write("S");
+    server.emit("connection", client);
+  });
 }
