@@ -82,11 +82,11 @@ export async function openPostgresConnection(
     if (heardThisTurn === 0) {
       setImmediate(() => {
         heardThisTurn = 0;
-        socket.resume();
+        socket.source.resume();
       });
     }
     heardThisTurn += 1;
-    if (heardThisTurn === NOTIFICATIONS_A_TURN) socket.pause();
+    if (heardThisTurn === NOTIFICATIONS_A_TURN) socket.source.pause();
     if (isOpen) options.onNotification?.({ channel, payload });
   });
   const closed = new Promise<unknown>((resolve) => {

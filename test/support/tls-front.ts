@@ -53,7 +53,10 @@ export async function openTlsFront({
           behind.destroy();
         });
       }
-      client.pipe(behind).pipe(client);
+      client.pipe(behind);
+      // As fast as it comes: a client that reads slowly has it wait in its own machine.
+      behind.on("data", (bytes) => void client.write(bytes));
+      behind.once("end", () => client.end());
     },
   );
   const listener = isAskedFor ? createTcpServer((client) => grantTls(client, server)) : server;
