@@ -36,6 +36,8 @@ export interface Daemon extends AsyncDisposable {
   reloadDescriptors(options?: { readonly force?: boolean }): Promise<ReloadResult>;
   /** Reads the configuration again, now, and takes up what may change while the daemon runs. */
   reloadConfig(): Promise<void>;
+  /** Keeps what is known a last time, where it is kept at all, in 2 s at most: the process is about to end. Never rejects. */
+  keepLast(): Promise<void>;
 }
 
 /** Between two sweeps over the dependencies while not ready. */
@@ -191,6 +193,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       },
       reloadDescriptors: (options) => descriptors.reload(options),
       reloadConfig: async () => void (await configuration?.reload()),
+      keepLast: async () => hears.snapshot?.[Symbol.asyncDispose](),
       [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
     };
   } catch (error) {

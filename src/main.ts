@@ -33,6 +33,8 @@ const userName = readUserName();
 const stop = new AbortController();
 /** What SIGHUP asks for, once there is a daemon to ask. */
 let reload: (() => void) | undefined;
+/** What an unexpected end waits for, once there is something to keep. */
+let keepLast: (() => Promise<void>) | undefined;
 
 for (const stream of [process.stdout, process.stderr]) stream.on("error", endWithReader);
 void main();
@@ -81,6 +83,7 @@ async function serve({ config, warnings, source, onServing }: Serving): Promise<
   const workers = config.workers === "auto" ? availableParallelism() : config.workers;
   const [open, outside] = await Promise.all([loadOpener(workers), openOutside(logger, opened)]);
   const daemon = opened.add(await open(config, { ...outside, stopping, configSource: source }));
+  keepLast = () => daemon.keepLast();
   // Whatever comes of it is reported by those who follow them.
   reload = () => {
     void daemon.reloadDescriptors();
@@ -256,12 +259,18 @@ function isDaemon(): boolean {
   return process.listenerCount("SIGTERM") > 0;
 }
 
-/** Whatever nobody foresaw is told and ends the process: going on might answer wrongly. */
+/**
+ * Whatever nobody foresaw is told and ends the process: going on might answer wrongly. What was learnt is kept before, unless
+ * something else happens meanwhile that nobody foresaw.
+ */
 function endOnUnexpected(logger: Logger): void {
+  let isEnding = false;
   process.removeAllListeners("uncaughtException");
   process.on("uncaughtException", (error, origin) => {
     logger.error("unexpected_exception", { msg: "ending: this is a bug", origin, err: error });
-    process.exit(70);
+    if (isEnding || keepLast === undefined) process.exit(70);
+    isEnding = true;
+    void keepLast().finally(() => process.exit(70));
   });
 }
 

@@ -23,7 +23,10 @@ export interface PrimaryOptions {
 }
 
 /** A daemon of several processes. Disposing of it drains all of them. */
-export type Primary = Pick<Daemon, "address" | "namespace" | "reloadDescriptors" | "reloadConfig"> &
+export type Primary = Pick<
+  Daemon,
+  "address" | "namespace" | "reloadDescriptors" | "reloadConfig" | "keepLast"
+> &
   AsyncDisposable;
 
 /** Between two words to the workers on how the primary is doing. */
@@ -147,6 +150,7 @@ export async function openPrimary(
       namespace: daemon.namespace,
       reloadDescriptors: (options) => daemon.reloadDescriptors(options),
       reloadConfig: () => daemon.reloadConfig(),
+      keepLast: () => daemon.keepLast(),
       [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
     };
   } catch (error) {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { loadSnapshot } from "../../src/kills/snapshot/load-snapshot.ts";
 import { type DaemonOptions, failToStart, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
 import { listen } from "../support/listen.ts";
@@ -208,6 +209,40 @@ test.each([
   expect(JSON.stringify(last)).toContain("bug.mjs");
   expect(daemon.log.filter(({ event }) => event === "stdout" || event === "stderr")).toEqual([]);
 });
+
+test.each([
+  ["", "throw new Error('nobody expected this')", 1, ["ann"]],
+  [
+    ", unless another one follows at once, which ends it at once",
+    "setImmediate(() => { throw new Error('nor this'); }); throw new Error('nobody expected this')",
+    2,
+    [],
+  ],
+])(
+  "what was learnt last is kept when an unexpected exception ends it%s",
+  async (_, statement, count, kept) => {
+    const [script, stateDir] = [join(folder, "bug.mjs"), await mkdtemp(join(folder, "state-"))];
+    await writeFile(script, `process.once("SIGUSR2", () => { ${statement}; });`);
+    await using daemon = await start({
+      args: [...serveArgs(database.url, scene), "--state-dir", stateDir],
+      env: { NODE_OPTIONS: `--import=${script}` },
+    });
+    await daemon.whenReady();
+    await eventually(async () => (await daemon.metric("pbflags_snapshot_bytes"))[""] !== 0);
+    // That more is remembered of entities is written within a minute only.
+    await daemon.evaluate("shop/1", "ann");
+    daemon.kill("SIGUSR2");
+    expect(await daemon.exited).toEqual({ code: 70, signal: null });
+    expect(daemon.log.filter(({ event }) => event === "unexpected_exception")).toHaveLength(count);
+    const problems: string[] = [];
+    const content = await loadSnapshot(stateDir, {
+      store: "",
+      onProblem: (problem) => problems.push(problem),
+    });
+    expect(problems).toEqual([]);
+    expect(content?.entities.map(({ id }) => id)).toEqual(kept);
+  },
+);
 
 test("whoever stops reading its log does not stop it", async () => {
   await using daemon = await start({ args: [...serveArgs(database.url, scene), "--log-level", "debug"] });
