@@ -4,17 +4,17 @@ import type { ChangeNotice } from "./change-feed.ts";
 const PAYLOAD_MAX = 8_000;
 const EPOCH_MAX = 200;
 
-/** Whether it is worth reading; costs nothing. All that our triggers send is an object. */
+/** Whether it is worth parsing; costs nothing. All that our triggers send is an object. */
 export function mayBeNotice(payload: string): boolean {
   return payload.length <= PAYLOAD_MAX && payload.startsWith("{") && payload.endsWith("}");
 }
 
 /**
- * What a notice of the database says. Anybody who may connect can send one, so nothing is taken for granted; one that
+ * What a notice of the database says that `mayBeNotice` let through. Anybody who may connect can send one, so nothing is taken for granted; one that
  * makes no sense still says that something happened.
  */
 export function parseNotice(payload: string): Pick<ChangeNotice, "version"> {
-  return { version: toVersion(mayBeNotice(payload) ? parseJson(payload) : undefined) };
+  return { version: toVersion(parseJson(payload)) };
 }
 
 function parseJson(text: string): unknown {
