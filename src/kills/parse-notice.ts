@@ -10,8 +10,8 @@ export function mayBeNotice(payload: string): boolean {
 }
 
 /**
- * What a notice of the database says that `mayBeNotice` let through. Anybody who may connect can send one, so nothing is taken for granted; one that
- * makes no sense still says that something happened.
+ * What a notice of the database says that `mayBeNotice` let through. Anybody who may connect can send one, so nothing is
+ * taken for granted; one that makes no sense still says that something happened.
  */
 export function parseNotice(payload: string): Pick<ChangeNotice, "version"> {
   return { version: toVersion(parseJson(payload)) };
