@@ -142,6 +142,7 @@ export function createRoutes(options: RouteOptions): RequestHandler {
     createWatchService({
       events,
       followers,
+      permit,
       bodyBytesMax: limits.bodyBytesMax,
       requestTimeoutMs: limits.requestTimeoutMs,
       stallTimeoutMs: STALL_TIMEOUT_MS,

@@ -22,6 +22,7 @@ export interface WatchSceneOptions {
   /** As an older pbflagd. */
   readonly withoutWatch?: boolean;
   readonly onStalled?: RouteOptions["onStalled"];
+  readonly permit?: RouteOptions["permit"];
 }
 
 const KILL_TTL_MS = 30_000;
@@ -108,9 +109,10 @@ export class WatchScene implements AsyncDisposable {
     await this.namespace[Symbol.asyncDispose]();
   }
 
-  #listen({ port = 0, withoutWatch = false, onStalled }: WatchSceneOptions): Promise<HttpServer> {
+  #listen(options: WatchSceneOptions): Promise<HttpServer> {
+    const { port = 0, withoutWatch = false } = options;
     const limits = DEFAULT_LIMITS;
-    const routes = this.#routes(onStalled);
+    const routes = this.#routes(options);
     return openHttpServer({
       address: { kind: "tcp", host: "127.0.0.1", port },
       limits,
@@ -127,7 +129,7 @@ export class WatchScene implements AsyncDisposable {
     });
   }
 
-  #routes(onStalled: RouteOptions["onStalled"]) {
+  #routes({ onStalled, permit }: WatchSceneOptions) {
     return createRoutes({
       namespace: this.namespace,
       upstreams: undefined,
@@ -143,6 +145,7 @@ export class WatchScene implements AsyncDisposable {
         this.followers = count;
       },
       ...(onStalled === undefined ? {} : { onStalled }),
+      ...(permit === undefined ? {} : { permit }),
       onInternalError: (error) => this.internalErrors.push(error),
     });
   }

@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { isLater } from "../../evaluation/evaluator.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
+import { textOf } from "../listener/exchange.ts";
 import type { Permit } from "../rpc/permit.ts";
 import type { Worth, WorthNow } from "../worth.ts";
 import { acceptedBy, compress, isWorthCompressing } from "./compression.ts";
@@ -99,8 +100,4 @@ function send(
       destroy();
     },
   );
-}
-
-function textOf(header: string | string[] | undefined): string | undefined {
-  return Array.isArray(header) ? header.join(", ") : header;
 }

@@ -34,6 +34,11 @@ export type StreamHandler = (
   handOver: (handle: RequestHandler) => void,
 ) => boolean;
 
+/** A header's values in one text. */
+export function textOf(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header.join(", ") : header;
+}
+
 /** The path of a request's URL. */
 export function pathOf(request: HttpRequest): string {
   const url = request.url ?? "";

@@ -8,7 +8,7 @@ export interface Asking {
   readonly header: (name: string) => string | undefined;
 }
 
-/** Why a call may not be made; undefined: it may. Whatever way a unary call takes, it is asked before anything is done. */
+/** Why a call may not be made; undefined: it may. Whatever way a call takes, it is asked before anything is done. */
 export type Permit = (asking: Asking) => ConnectError | undefined;
 
 /** Callers do not say yet who they are. */

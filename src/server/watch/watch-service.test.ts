@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { Socket } from "node:net";
 import { gzipSync } from "node:zlib";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { Code, createClient, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import {
   createConnectTransport,
   createGrpcTransport,
@@ -172,6 +172,31 @@ test("a client of the gRPC project can follow", async () => {
   wrong.resume();
   const [error]: unknown[] = await once(wrong, "error");
   expect(error).toMatchObject({ code: status.INVALID_ARGUMENT });
+});
+
+test.each<[string, (baseUrl: string) => Transport]>([
+  ["Connect", (baseUrl) => createConnectTransport({ baseUrl, httpVersion: "1.1" })],
+  ["gRPC", (baseUrl) => createGrpcTransport({ baseUrl })],
+])("over %s, who may not follow is told so before the stream begins", async (_, transportOf) => {
+  await using scene = await WatchScene.open({
+    permit({ procedure, header }) {
+      if (procedure === PATH.slice(1) && header("authorization") === "Bearer good") return undefined;
+      return new ConnectError("who are you?", Code.Unauthenticated);
+    },
+  });
+  const client = createClient(WatchService, transportOf(`http://127.0.0.1:${scene.port}`));
+  const firstOf = async (headers: Readonly<Record<string, string>>) => {
+    for await (const { event } of client.watch({}, { headers })) return event.case;
+    return undefined;
+  };
+  await expect(firstOf({})).rejects.toMatchObject({
+    code: Code.Unauthenticated,
+    rawMessage: "who are you?",
+  });
+  expect(scene.rpcs).toMatchObject([{ procedure: PATH.slice(1), code: "unauthenticated" }]);
+  expect(scene.followers).toBe(0);
+  expect(await firstOf({ authorization: "Bearer good" })).toBe("resync");
+  expect(scene.internalErrors).toEqual([]);
 });
 
 test("a time limit ends a stream, and tells that it was that", async () => {

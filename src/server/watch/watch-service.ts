@@ -2,9 +2,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { WatchService } from "../../gen/pbflagd/v1/watch_pb.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
-import type { HttpRequest, HttpResponse, RequestHandler } from "../listener/exchange.ts";
+import { type HttpRequest, type HttpResponse, type RequestHandler, textOf } from "../listener/exchange.ts";
 import { sendMethodNotAllowed, sendUnsupportedMediaType } from "../plain-answer.ts";
 import { codeOf, nameOf, procedureOf } from "../rpc/codes.ts";
+import type { Permit } from "../rpc/permit.ts";
 import { readBody } from "../rpc/request-body.ts";
 import { fromRequest } from "../state-service.ts";
 import { follow } from "./follower.ts";
@@ -16,6 +17,7 @@ import type { WatchEvents } from "./watch-events.ts";
 export interface WatchServiceOptions {
   readonly events: WatchEvents;
   readonly followers: Followers;
+  readonly permit: Permit;
   readonly bodyBytesMax: number;
   readonly requestTimeoutMs: number;
   readonly stallTimeoutMs: number;
@@ -54,7 +56,7 @@ interface Serving extends WatchServiceOptions {
 }
 
 async function serve(request: HttpRequest, response: HttpResponse, options: Serving): Promise<void> {
-  const { framing, clock, bodyBytesMax: bytesMax, requestTimeoutMs, onRpc } = options;
+  const { framing, permit, clock, bodyBytesMax: bytesMax, requestTimeoutMs, onRpc } = options;
   const startedAt = clock.now();
   const { headers } = request;
   const onEnd = (code: Rpc["code"]) => {
@@ -63,6 +65,8 @@ async function serve(request: HttpRequest, response: HttpResponse, options: Serv
   };
   try {
     const body = await readBody(request, { bytesMax, timeoutMs: requestTimeoutMs, clock });
+    const refusal = permit({ procedure: PROCEDURE, header: (name) => textOf(headers[name]) });
+    if (refusal !== undefined) throw refusal;
     const compression = headers[framing.encodingHeader]?.toString();
     const { since, omitKills } = await parseRequest(body, { format: framing.format, compression, bytesMax });
     follow({
