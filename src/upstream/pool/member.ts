@@ -131,9 +131,18 @@ export class Member implements AsyncDisposable {
     return this.#hasReprieve ? this.#inSpite(admission) : admission;
   }
 
-  /** A poll of the kill set, which asks for no leave, set out then and was answered. */
-  recordPoll(askedAt: number): void {
-    if (this.breaker.state !== "closed") this.#reprieve.polled(askedAt);
+  /**
+   * A poll of the kill set, which asks for no leave, sets out then. It has no say in the breaker: those that succeed would
+   * hide that nothing else does, and those that fail, hours apart and each followed by many that do not, are not failures in a row.
+   */
+  admitPoll(askedAt: number): Admission {
+    return {
+      succeeded: () => {
+        if (this.breaker.state !== "closed") this.#reprieve.polled(askedAt);
+      },
+      failed: () => {},
+      abandoned: () => {},
+    };
   }
 
   /** A call sets out. */

@@ -96,14 +96,14 @@ export class PoolCalls {
   async #try<T>(member: Member, call: PoolCall<T>, allowedMs: number): Promise<Try<T>> {
     const { clock, events, rotation } = this.#options;
     const isPoll = call.bypassesBreaker === true;
-    const admission = isPoll ? member.breaker.tryAdmit() : member.tryAdmit();
-    if (admission === undefined && !isPoll) {
+    const startedAt = clock.now();
+    const admission = isPoll ? member.admitPoll(startedAt) : member.tryAdmit();
+    if (admission === undefined) {
       return {
         kind: "failed",
         error: new UpstreamError("unavailable", `Cannot ask ${member.name}: its breaker is open`),
       };
     }
-    const startedAt = clock.now();
     const timeoutMs = tryTimeoutMs(member.settings, allowedMs, call.deadline.at - startedAt);
     member.begin();
     try {
@@ -117,17 +117,13 @@ export class PoolCalls {
       const version = call.versionOf?.(result);
       const refusal = call.versionOf === undefined ? undefined : rotation.recordVersion(member, version);
       if (refusal !== undefined) {
-        admission?.abandoned();
+        admission.abandoned();
         events.onRejected(member.name, "refused");
         const error = foreign(member, refusal);
         member.recordFailure(error);
         return { kind: "foreign", error };
       }
-      // Polls that succeed have no say in the breaker: they would hide that nothing else does.
-      if (isPoll) {
-        admission?.abandoned();
-        member.recordPoll(startedAt);
-      } else admission?.succeeded();
+      admission.succeeded();
       const durationMs = clock.now() - startedAt;
       member.recordAnswer(durationMs);
       events.onCall(member.name, call.operation, durationMs, undefined);
@@ -138,22 +134,22 @@ export class PoolCalls {
       const error = toUpstreamError(caught, member.transport.target);
       const refusal = rotation.refusalOf(member);
       if (refusal !== undefined) {
-        admission?.abandoned();
+        admission.abandoned();
         return { kind: "foreign", error: foreign(member, refusal) };
       }
       if (member.gone.aborted) {
-        admission?.abandoned();
+        admission.abandoned();
         return { kind: "withdrawn", error };
       }
       const untold = untoldBy(member, error, isPoll);
       if (untold !== undefined) {
-        admission?.abandoned();
+        admission.abandoned();
         events.onCall(member.name, call.operation, durationMs, error);
         return { kind: "untold", error: untold };
       }
-      if (this.#isOurDoing(call.deadline, durationMs, timeoutMs)) admission?.abandoned();
+      if (this.#isOurDoing(call.deadline, durationMs, timeoutMs)) admission.abandoned();
       else {
-        admission?.failed(error);
+        admission.failed(error);
         member.recordFailure(error);
         events.onCall(member.name, call.operation, durationMs, error);
         rotation.recordFailure(member);

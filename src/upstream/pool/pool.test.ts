@@ -75,7 +75,7 @@ async function openCutOff() {
 /** It is away until it counts as down, and then back until it counts as up. */
 async function comeAndGo(scene: PoolScene): Promise<void> {
   scene.at("a").behaviour = "fails";
-  for (let i = 0; i < 4; i += 1) {
+  for (let i = 0; i < 5; i += 1) {
     void scene.ask().catch(() => {});
     void scene.ask({ bypassesBreaker: true }).catch(() => {});
   }
@@ -119,6 +119,22 @@ test("one that answers nothing but checks and polls is called about as rarely as
   expect(failures).toBeGreaterThan(5);
   // In a minute five before the breaker opens, which checks close as often, and its trials; after polls the fewer the longer.
   expect(failures).toBeLessThanOrEqual(minutes * 10 + 5);
+});
+
+test("polls that fail now and then, with others answered between them, do not open the breaker", async () => {
+  const retry = { ...upstreamSettings({ name: "a" }).retry, maxRetries: 0 };
+  const scene = openPoolScene([{ name: "a", retry }]);
+  await settle();
+  const poll = (behaviour: "answers" | "fails") => {
+    scene.at("a").behaviour = behaviour;
+    return scene.ask({ bypassesBreaker: true });
+  };
+  for (let i = 0; i < 10; i += 1) {
+    await expect(poll("fails")).rejects.toThrow("answered unavailable");
+    for (let n = 0; n < 10; n += 1) expect(await poll("answers")).toBe("a");
+  }
+  expect(scene.pool.upstreams[0]?.breaker).toBe("closed");
+  expect(scene.said).not.toContain("breaker of a open");
 });
 
 test("an upstream of another database is refused, and is taken in when it reads the right one", async () => {
