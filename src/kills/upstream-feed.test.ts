@@ -189,7 +189,8 @@ test("where another upstream is there it is followed at once, by chance within 0
   await pass(scene, 1);
   expect(scene.at(second).streams.size).toBe(1);
   // One that has held is lost: the other one, whatever happened there before, may be well again.
-  say(streamOf(scene, second), "changed", 4);
+  say(streamOf(scene, second), "changed", 4, 2_000);
+  await pass(scene, 2_000);
   say(streamOf(scene, second), "heartbeat", 4);
   await settle();
   streamOf(scene, second)?.end();
@@ -197,26 +198,35 @@ test("where another upstream is there it is followed at once, by chance within 0
   expect(scene.at(first).streams.size).toBe(1);
 });
 
-test("where all that are there break their streams, each is tried once without delay, and then as if there were one", async () => {
-  const { scene, feed } = await setUp([{ name: "a" }, { name: "b" }, { name: "c" }]);
-  const names = ["a", "b", "c"];
-  const delays: number[] = [];
-  const tried: (string | undefined)[] = [];
-  scene.chance = 0.5;
-  for (let i = 0; i < 9; i++) {
-    const open = names.find((name) => scene.at(name).streams.size === 1);
-    tried.push(open);
-    if (open !== undefined) streamOf(scene, open)?.end();
-    await settle();
-    const delayMs = feed.state.kind === "broken" ? feed.state.retryAt - scene.clock.now() : Number.NaN;
-    delays.push(delayMs);
-    await pass(scene, delayMs);
-  }
-  expect(delays).toEqual([100, 100, 2_550, 100, 2_550, 100, 2_550, 100, 2_550]);
-  for (const name of names) expect(tried.slice(0, 3)).toContain(name);
-  expect(tried).not.toContain(undefined);
-  expect(tried.filter((name, i) => name === tried[i - 1])).toEqual([]);
-});
+test.each<[string, number]>([
+  ["at once", 0],
+  ["after a few messages", 3],
+])(
+  "where all that are there break their streams %s, each is tried once without delay, and then as if there were one",
+  async (_, messages) => {
+    const { scene, feed } = await setUp([{ name: "a" }, { name: "b" }, { name: "c" }]);
+    const names = ["a", "b", "c"];
+    const delays: number[] = [];
+    const tried: (string | undefined)[] = [];
+    scene.chance = 0.5;
+    for (let i = 0; i < 9; i++) {
+      const open = names.find((name) => scene.at(name).streams.size === 1);
+      tried.push(open);
+      if (open === undefined) break;
+      for (let n = 0; n < messages; n += 1) say(streamOf(scene, open), n === 0 ? "resync" : "changed", 4 + n);
+      await settle();
+      streamOf(scene, open)?.end();
+      await settle();
+      const delayMs = feed.state.kind === "broken" ? feed.state.retryAt - scene.clock.now() : Number.NaN;
+      delays.push(delayMs);
+      await pass(scene, delayMs);
+    }
+    expect(delays).toEqual([100, 100, 2_550, 100, 2_550, 100, 2_550, 100, 2_550]);
+    for (const name of names) expect(tried.slice(0, 3)).toContain(name);
+    expect(tried).not.toContain(undefined);
+    expect(tried.filter((name, i) => name === tried[i - 1])).toEqual([]);
+  },
+);
 
 test("where the upstream of the highest priority ends its stream, the next is followed before it is known to be down", async () => {
   const { scene, heard } = await setUp([{ name: "a", priority: 1 }, { name: "b" }], { strategy: "priority" });

@@ -109,15 +109,19 @@ class Follower {
   /** Rejects when the stream ends. */
   async #read(stream: Stream, progress: Progress, silence: AbortController): Promise<never> {
     const messages = stream.messages[Symbol.asyncIterator]();
+    const { clock } = this.#options;
     let limitMs = 2 * HEARTBEAT_MS;
+    /** From then on it has held. */
+    let heldFrom = Infinity;
     for (let count = 0; ; count += 1) {
       const { done, value: message } = await this.#next(messages, limitMs, stream.upstream, silence);
       if (done === true)
         throw new UpstreamError("unavailable", `Cannot follow ${stream.upstream}: it has ended the stream`);
       if (count === 0) {
         limitMs = 2 * heartbeatMs(message);
+        heldFrom = clock.now() + heartbeatMs(message);
         progress.connected();
-      } else {
+      } else if (clock.now() >= heldFrom) {
         progress.settled();
         this.#left.clear();
       }
