@@ -117,7 +117,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
           ? store.dependencies().map((dependency) => withoutTrouble(dependency, troubles))
           : store.dependencies()),
         ...stateFolder(config, hears.snapshot),
-        stateHealth(namespace, clock),
+        stateHealth({ namespace, pool, clock }),
         ...feedHealth(feed),
         descriptors.dependency,
         ...(configuration?.dependency === undefined ? [] : [configuration.dependency]),

@@ -7,6 +7,7 @@ import type { Namespace } from "../namespaces/namespace.ts";
 import type { Clock } from "../system/clock.ts";
 import { createFolder } from "../system/create-folder.ts";
 import { formatTimestamp } from "../system/timestamp.ts";
+import type { UpstreamPool } from "../upstream/pool/upstream-pool.ts";
 
 /** A store that answers, but fails some of its calls, is not well: a missing privilege, for instance. */
 export function withoutTrouble(
@@ -24,21 +25,31 @@ export function withoutTrouble(
   };
 }
 
+export interface StateParts {
+  readonly namespace: Pick<Namespace, "killSet" | "health">;
+  /** Undefined in root mode. */
+  readonly pool: Pick<UpstreamPool, "upstreams"> | undefined;
+  readonly clock: Clock;
+}
+
 /** Since when what is in force has not been heard anew. */
-export function stateHealth(
-  { killSet, health }: Pick<Namespace, "killSet" | "health">,
-  clock: Clock,
-): JudgedDependency {
+export function stateHealth({ namespace: { killSet, health }, pool, clock }: StateParts): JudgedDependency {
   return {
     name: "state",
     judge() {
       const readAt = killSet.value?.readAt;
       if (readAt === undefined) throw new Error("nothing is known yet");
       const heard = formatTimestamp(clock.wallNow() - (clock.now() - readAt));
-      if (health.status === "serving") return `as the store had it at ${heard}`;
+      if (health.status === "serving" && !isAwayBehind(pool)) return `as the store had it at ${heard}`;
       throw new Error(`the store has not been heard since ${heard}: answers come from memory`);
     },
   };
+}
+
+/** Upstreams answer, and all that do say that their own store does not: they tell what they remember. */
+function isAwayBehind(pool: StateParts["pool"]): boolean {
+  const usable = pool?.upstreams.filter(({ state }) => state === "up") ?? [];
+  return usable.length > 0 && usable.every(({ status }) => status === "degraded");
 }
 
 /** Whether changes come by push. */
