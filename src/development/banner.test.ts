@@ -29,6 +29,17 @@ test("tells where everything is, and four commands to try", () => {
   ]);
 });
 
+test.each([
+  { address: facts.address, written: "npx pbflagd watch" },
+  { address: { kind: "tcp", host: "", port: 9301 }, written: "npx pbflagd watch --address localhost:9301" },
+  {
+    address: { kind: "unix", path: "/run/my flags/pbflagd.sock" },
+    written: "npx pbflagd watch --address 'unix:///run/my flags/pbflagd.sock'",
+  },
+] as const)("names $written", ({ address, written }) => {
+  expect(renderBanner({ ...facts, address })).toContain(`"${written}" prints changes as they come\n`);
+});
+
 test("without the flag of the examples, the first flag is the one to try", () => {
   const text = renderBanner({ ...facts, flags: tableOf(defineFlag("search/4")) });
   expect(text).toContain("1 flag in 1 feature\n");

@@ -15,10 +15,13 @@ export interface BannerFacts {
 /** A flag of the examples that says at a glance whether it was killed. */
 const FLAG_TO_TRY = "notifications/1";
 
+/** Where commands look for the daemon that are told nothing. */
+const LISTEN_DEFAULT = "localhost:9201";
+
 /** Addresses, and four commands to try. */
 export function renderBanner(facts: BannerFacts): string {
   const { address, config, dataDir, flags } = facts;
-  const { url, curl } = clientOf(address);
+  const { url, curl, option } = clientOf(address);
   const flagId = (flags.find(FLAG_TO_TRY) ?? flags.flags[0])?.id ?? FLAG_TO_TRY;
   const body = `'{"flagId":"${flagId}"}'`;
   const evaluate = `${curl}/pbflags.v1.FlagEvaluatorService/Evaluate -H 'content-type: application/json' -d ${body}`;
@@ -37,9 +40,9 @@ export function renderBanner(facts: BannerFacts): string {
     `    ${evaluate}`,
     "    # kill it, with psql or, where there is none, with",
     `    npx pbflagd sql ${optionsOf(facts)}"SELECT feature_flags.kill('${flagId}')"`,
-    "    # a second or two later, ask again: KILLED",
+    "    # ask again: KILLED",
     `    ${evaluate}`,
-    "    # see what happened",
+    `    # see what happened; "npx pbflagd watch${option}" prints changes as they come`,
     `    ${curl}/metrics | grep pbflags_`,
     "",
     "  Ctrl-C ends it. The data stays for the next start.",
@@ -48,17 +51,28 @@ export function renderBanner(facts: BannerFacts): string {
   ].join("\n");
 }
 
-/** How to get to an address from the same machine, and with which beginning of a command. */
-function clientOf(address: Address): { readonly url: string; readonly curl: string } {
+interface Client {
+  readonly url: string;
+  /** The beginning of a command. */
+  readonly curl: string;
+  /** What tells pbflagd's own commands; nothing where they find it by themselves. */
+  readonly option: string;
+}
+
+/** How to get to an address from the same machine. */
+function clientOf(address: Address): Client {
   if (address.kind === "unix") {
+    const url = formatAddress(address);
     return {
-      url: formatAddress(address),
+      url,
       curl: `curl -s --unix-socket ${quote(address.path)} http://localhost`,
+      option: ` --address ${quote(url)}`,
     };
   }
   const isEverywhere = ["", "::", "0.0.0.0"].includes(address.host);
   const at = formatAddress(isEverywhere ? { ...address, host: "localhost" } : address);
-  return { url: `http://${at}`, curl: `curl -s ${at}` };
+  const option = at === LISTEN_DEFAULT ? "" : ` --address ${quote(at)}`;
+  return { url: `http://${at}`, curl: `curl -s ${at}`, option };
 }
 
 /** What tells `pbflagd sql` where the database is; nothing where it finds it by itself. */
