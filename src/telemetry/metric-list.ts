@@ -88,7 +88,7 @@ export const METRICS = {
   overrideCacheSize: gauge("pbflags_override_cache_size", "Entities whose overrides are in memory."),
   stateAge: gauge(
     "pbflags_state_age_seconds",
-    "Time since the state in force was read from the database. +Inf: never read.",
+    "Time since the oldest of the state in force, kill set or row of a defined flag, was read from the database. +Inf: never.",
   ),
   breakerState: gauge(
     "pbflags_breaker_state",

@@ -82,7 +82,7 @@ export interface Gauges {
   readonly healthStatus: HealthStatus;
   /** When the kill set was last read, in milliseconds since 1970. Undefined: never. */
   readonly killsReadAtWallMs: number | undefined;
-  /** Time since the state in force was read from the database. Undefined: never. */
+  /** Time since the oldest of the state in force was read from the database. Undefined: never. */
   readonly stateAgeMs: number | undefined;
   readonly breakerState: BreakerState;
   /** Of the version of the kill set in force. Undefined: nothing is known, or the store has no versions. */
