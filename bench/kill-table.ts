@@ -1,3 +1,4 @@
+import { CHANGE_KINDS } from "./changes.ts";
 import type { Measured } from "./measure-kills.ts";
 import { toTable } from "./table.ts";
 
@@ -5,12 +6,7 @@ const HEAD = [
   "Followers",
   "Other changes/s",
   "Where",
-  "Kill p50 ms",
-  "p99",
-  "max",
-  "Revive p50 ms",
-  "p99",
-  "max",
+  ...["Kill", "Revive", "Value", "Override"].flatMap((change) => [`${change} p50 ms`, "p99", "max"]),
   "CPU %",
   "RSS MiB",
   "Reads a change",
@@ -31,16 +27,17 @@ function rowsOf(measured: Measured): readonly (readonly string[])[] {
     ...tiers.map((tier) => [
       ...circumstances,
       tier.name,
-      ...times(tier.killsMs),
-      ...times(tier.revivesMs),
+      ...CHANGE_KINDS.flatMap((kind) => times(tier.tookMs[kind])),
       ((100 * tier.cpuSeconds) / seconds).toFixed(1),
       (tier.residentBytes / 2 ** 20).toFixed(0),
       (tier.storeCalls / changes).toFixed(2),
     ]),
-    ...(followers === 0
-      ? []
-      : [[...circumstances, "the last follower", ...times(lastFollowerMs), "", "", "", "", "", ""]]),
+    ...(followers === 0 ? [] : [filledUp([...circumstances, "the last follower", ...times(lastFollowerMs)])]),
   ];
+}
+
+function filledUp(cells: readonly string[]): readonly string[] {
+  return HEAD.map((_, i) => cells[i] ?? "");
 }
 
 /** Median, the 99th in a hundred (the nearest rank) and the longest, in milliseconds. */

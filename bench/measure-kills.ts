@@ -2,11 +2,11 @@ import { setTimeout } from "node:timers/promises";
 import { connectDatabase } from "../src/store/database.ts";
 import type { TestDaemon } from "../test/support/daemon.ts";
 import { rawSender } from "../test/support/raw-sender.ts";
+import { type Change, type ChangeKind, changesOf } from "./changes.ts";
 import { openFollowers, sharedNow } from "./followers.ts";
 import { startChanges } from "./steady-changes.ts";
 import type { ThreeTiers } from "./three-tiers.ts";
 
-export const KILLED_FLAG = "shop/5";
 const OTHER_FLAG = "shop/1";
 
 export interface MeasureOptions {
@@ -23,9 +23,8 @@ export interface MeasureOptions {
 /** What one daemon was seen to do. */
 export interface MeasuredTier {
   readonly name: string;
-  /** From the answer to COMMIT to the first answer that is KILLED, or is not any more, in milliseconds. */
-  readonly killsMs: readonly number[];
-  readonly revivesMs: readonly number[];
+  /** From the answer to COMMIT to the first answer that has the change, in milliseconds. */
+  readonly tookMs: Readonly<Record<ChangeKind, readonly number[]>>;
   readonly cpuSeconds: number;
   readonly residentBytes: number;
   /** Questions to its store: the root's is Postgres, a proxy's the tier before it. */
@@ -43,17 +42,19 @@ export interface Measured {
   readonly lastFollowerMs: readonly number[];
 }
 
+interface Pause {
+  readonly minMs: number;
+  readonly spreadMs: number;
+}
+
 const WARM_UP_KILLS = 5;
-/**
- * A root rests for 250 ms after a change and for 1,200 ms after a kill that did not wait: who measures single kills lets
- * each come to rest.
- */
-const PAUSE_MIN_MS = 260;
-const PAUSE_AMONG_OTHERS_MIN_MS = 1_250;
-const PAUSE_SPREAD_MS = 100;
+/** A root rests for 250 ms after a change: who measures single ones lets each come to rest. */
+const PAUSE_ALONE: Pause = { minMs: 260, spreadMs: 100 };
+/** Who changes something among others knows of no rest: chance decides which is met, that of 1,200 ms after a kill too. */
+const PAUSE_AMONG_OTHERS: Pause = { minMs: 300, spreadMs: 1_200 };
 const GIVE_UP_MS = 45_000;
 
-/** Kills and revives one flag again and again, each once the one before is in force everywhere. */
+/** Kills, revives and changes again and again, each once the one before is in force everywhere. */
 export async function measure(options: MeasureOptions): Promise<Measured> {
   const { url, kills, followers: followerCount, othersPerSecond } = options;
   const { root, middle, edge } = options.tiers;
@@ -67,34 +68,34 @@ export async function measure(options: MeasureOptions): Promise<Measured> {
   ];
   const lastFollowerMs: number[] = [];
   let changes = 0;
-  const pauseMinMs = othersPerSecond === 0 ? PAUSE_MIN_MS : PAUSE_AMONG_OTHERS_MIN_MS;
+  const pause = othersPerSecond === 0 ? PAUSE_ALONE : PAUSE_AMONG_OTHERS;
+  let isKilled = false;
 
-  async function change(name: "kill" | "revive"): Promise<void> {
-    const killed = name === "kill";
-    await database.query(`SELECT feature_flags.${name}('${KILLED_FLAG}')`);
+  async function commit(change: Change): Promise<void> {
+    await database.query(change.sql);
     const committedAt = sharedNow();
+    if (change.kind === "kill") isKilled = true;
+    if (change.kind === "revive") isKilled = false;
     const [heardAt] = await Promise.all([
-      followers.whenAllKnow(killed),
-      ...probes.map((probe) => probe.whenAnswering(killed, committedAt)),
+      followers.whenAllKnow(isKilled),
+      ...probes.map((probe) => probe.whenAnswering(change, committedAt)),
     ]);
-    if (killed) lastFollowerMs.push(Math.max(0, heardAt - committedAt));
+    if (change.kind === "kill") lastFollowerMs.push(Math.max(0, heardAt - committedAt));
     changes += 1;
-    await setTimeout(pauseMinMs + Math.random() * PAUSE_SPREAD_MS);
+    await setTimeout(pause.minMs + Math.random() * pause.spreadMs);
+  }
+
+  async function commitAll(n: number): Promise<void> {
+    for (const change of changesOf(n)) await commit(change);
   }
 
   try {
-    for (let i = 0; i < WARM_UP_KILLS; i++) {
-      await change("kill");
-      await change("revive");
-    }
+    for (let i = 0; i < WARM_UP_KILLS; i++) await commitAll(i);
     for (const probe of probes) await probe.begin();
     lastFollowerMs.length = 0;
     const changesBefore = changes + others.count;
     const startedAt = sharedNow();
-    for (let i = 0; i < kills; i++) {
-      await change("kill");
-      await change("revive");
-    }
+    for (let i = 0; i < kills; i++) await commitAll(WARM_UP_KILLS + i);
     const seconds = (sharedNow() - startedAt) / 1_000;
     const tiers = await Promise.all(probes.map((probe) => probe.result()));
     return {
@@ -121,8 +122,7 @@ class Probe {
   readonly #name: string;
   readonly #daemon: TestDaemon;
   readonly #sender: ReturnType<typeof rawSender>;
-  #killsMs: number[] = [];
-  #revivesMs: number[] = [];
+  #tookMs = noTimes();
   #before: Counted = { cpuSeconds: 0, residentBytes: 0, storeCalls: 0 };
 
   constructor(name: string, daemon: TestDaemon) {
@@ -132,19 +132,18 @@ class Probe {
   }
 
   async begin(): Promise<void> {
-    this.#killsMs = [];
-    this.#revivesMs = [];
+    this.#tookMs = noTimes();
     this.#before = await this.#count();
   }
 
-  /** Asks about every millisecond until the flag is killed, or is not. */
-  async whenAnswering(killed: boolean, committedAt: number): Promise<void> {
+  /** Asks about every millisecond until the answer has the change. */
+  async whenAnswering({ kind, question, isIn }: Change, committedAt: number): Promise<void> {
     for (;;) {
-      const { status, body } = await this.#sender.send({ flagId: KILLED_FLAG, entityId: "" });
+      const { status, body } = await this.#sender.send(question);
       const tookMs = sharedNow() - committedAt;
       if (status !== 200) throw new Error(`Cannot measure: ${this.#name} answered ${status}`);
-      if (body.includes("EVALUATION_SOURCE_KILLED") === killed) {
-        (killed ? this.#killsMs : this.#revivesMs).push(tookMs);
+      if (isIn(body)) {
+        this.#tookMs[kind].push(tookMs);
         return;
       }
       if (tookMs > GIVE_UP_MS) throw new Error(`Cannot measure: ${this.#name} does not learn of the change`);
@@ -156,8 +155,7 @@ class Probe {
     const { cpuSeconds, residentBytes, storeCalls } = await this.#count();
     return {
       name: this.#name,
-      killsMs: this.#killsMs,
-      revivesMs: this.#revivesMs,
+      tookMs: this.#tookMs,
       cpuSeconds: cpuSeconds - this.#before.cpuSeconds,
       residentBytes,
       storeCalls: storeCalls - this.#before.storeCalls,
@@ -181,4 +179,8 @@ class Probe {
       storeCalls: sum("pbflags_fetch_duration_seconds_count"),
     };
   }
+}
+
+function noTimes(): Record<ChangeKind, number[]> {
+  return { kill: [], revive: [], value: [], override: [] };
 }

@@ -1,10 +1,11 @@
 import { parseArgs } from "node:util";
 import { openScene } from "../test/daemon/scene.ts";
 import { openBenchDatabase } from "./bench-database.ts";
+import { KILLED_FLAG } from "./changes.ts";
 import { followMany } from "./followers.ts";
 import { describeKills } from "./kill-table.ts";
 import { describeMachine } from "./machine.ts";
-import { KILLED_FLAG, type Measured, measure } from "./measure-kills.ts";
+import { type Measured, measure } from "./measure-kills.ts";
 import { openThreeTiers } from "./three-tiers.ts";
 
 /** How many follow the edge, and how many other changes a second are committed meanwhile. */
