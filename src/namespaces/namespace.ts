@@ -5,7 +5,7 @@ import { canExist, canHaveOverrides, Evaluator, type MaybeLater } from "../evalu
 import type { KillSet } from "../evaluation/kill-set.ts";
 import type { Evaluation, Source } from "../evaluation/precedence.ts";
 import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
-import { isAtLeast, isSameVersion, type Version } from "../evaluation/version.ts";
+import type { Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { HealthTracker } from "../health/health-tracker.ts";
 import type { ChangeNotice } from "../kills/change-feed.ts";
@@ -20,6 +20,7 @@ import { attend } from "./attend.ts";
 import { CatchUp } from "./catch-up.ts";
 import { Knowledge, type KnowledgeEvents, type RememberedKnowledge } from "./knowledge.ts";
 import { Readiness } from "./readiness.ts";
+import { BEHIND_PAUSE_MS, ToldChanges } from "./told-changes.ts";
 
 /** What happens in a namespace, for metrics and logs. */
 export interface NamespaceEvents extends KnowledgeEvents {
@@ -162,22 +163,6 @@ const CATCH_UP_REST_MS = 50;
  */
 const NOTICE_REST_MS = 250;
 
-/** Between two polls that did not rest, because a kill was told. */
-const URGENT_REST_MS = 1_200;
-
-/** A version that a notice told of, and until when it is looked for. */
-interface Told {
-  readonly version: Version;
-  readonly until: number;
-}
-
-/**
- * After a poll that did not bring what a notice said there is, and for how long it is asked for again: anybody may send a
- * notice of what will never be.
- */
-const BEHIND_PAUSE_MS = 100;
-const BEHIND_MAX_MS = 2_000;
-
 /** Between two polls, or two reloads, that one trouble with the store has caused. */
 const TROUBLE_REST_MS = 1_000;
 
@@ -199,14 +184,6 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   /** When the store last failed or may have had changes that nobody told, and when the poll set out that last told the kill set. */
   let doubtedAt = -Infinity;
   let polledAt = -Infinity;
-  /** The newest that a notice said there is. */
-  let told: Told | undefined;
-  /** The same, as it was when the last poll set out. */
-  let sought: Told | undefined;
-  /** A poll is to come for the sake of notices, at the end of their rest. */
-  let isLookDue = false;
-  /** From then on a kill need not wait for the rest between notices. */
-  let urgentFrom = -Infinity;
   /** The last load of all defined flags: whether the store told them. */
   let loading = Promise.resolve(false);
 
@@ -251,9 +228,13 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     knowledge.restore(options.snapshot);
     checkReady();
   }
-  const catchUp = new CatchUp({
-    known: () => killSet.value?.stamp.version,
-    poll: () => catchUpAlarm.ring(),
+  const catchUp = new CatchUp({ known: knownVersion, poll: () => catchUpAlarm.ring() });
+  const told = new ToldChanges({
+    known: knownVersion,
+    look: () => killAlarm.ring(),
+    lookAfterRest: () => noticeAlarm.ring(),
+    lookLater: () => behindAlarm.ring(),
+    clock,
   });
   const evaluator = new Evaluator({
     flags,
@@ -269,10 +250,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     {
       store,
       health,
-      knownVersion: () => killSet.value?.stamp.version,
-      wantedVersion: () => catchUp.wanted ?? missing(told),
+      knownVersion,
+      wantedVersion: () => catchUp.wanted ?? told.wanted,
       onPollBegins() {
-        sought = told;
+        told.pollBegins();
         catchUp.pollBegins();
       },
       onPollEnds: () => catchUp.pollEnds(),
@@ -280,8 +261,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
         polledAt = askedAt;
         knowledge.applyKills(answer, askedAt);
         heard.kills.reach();
-        // Whoever answered was behind whoever told: a replica, or another upstream.
-        if (missing(sought) !== undefined) behindAlarm.ring();
+        told.pollAnswered();
         checkReady();
       },
       alarm: killAlarm,
@@ -313,17 +293,14 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     attend(
       {
         alarm: noticeAlarm,
-        act() {
-          isLookDue = false;
-          killAlarm.ring();
-        },
+        act: () => told.restEnds(),
         restMs: options.noticeRestMs ?? NOTICE_REST_MS,
         clock,
       },
       stop.signal,
     ),
     attend(
-      { alarm: behindAlarm, act: lookAgain, restMs: 0, delayMs: () => BEHIND_PAUSE_MS, clock },
+      { alarm: behindAlarm, act: () => told.lookAgain(), restMs: 0, delayMs: () => BEHIND_PAUSE_MS, clock },
       stop.signal,
     ),
     attend({ ...resting, alarm: doubtAlarm, act: () => killAlarm.ring() }, stop.signal),
@@ -346,6 +323,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     ),
   ];
 
+  function knownVersion(): Version | undefined {
+    return killSet.value?.stamp.version;
+  }
+
   function definedIds(): string[] {
     return flags.value.flags.map((flag) => flag.id);
   }
@@ -362,19 +343,6 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   /** At once where the last load failed, and not at all where the one under way brings all. */
   async function loadMissing(): Promise<void> {
     if (!(await loading)) loadAlarm.ring();
-  }
-
-  /** What a notice said there is, of the epoch that is known, and has not been seen yet. */
-  function missing(notice: Told | undefined): Version | undefined {
-    const known = killSet.value?.stamp.version;
-    if (notice === undefined || notice.until <= clock.now()) return undefined;
-    const isSeen = notice.version.epoch !== known?.epoch || isAtLeast(known, notice.version);
-    return isSeen ? undefined : notice.version;
-  }
-
-  /** In a storm of notices, each of something that is not to be seen yet, their rest is kept. */
-  function lookAgain(): void {
-    if (!isLookDue && missing(told) !== undefined) killAlarm.ring();
   }
 
   function checkReady(): void {
@@ -407,13 +375,13 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   ): Promise<readonly KnownRow<V>[]> {
     const possible = ids.filter(isPossible);
     // As of now: a poll that arrives meanwhile may say that what was read had changed.
-    const polled = killSet.value?.stamp.version;
+    const polled = knownVersion();
     const entries = await read(possible);
     const rows = new Map(possible.map((id, i) => [id, toRow(entries[i], polled)]));
     const now = clock.now();
     const absent = {
       value: undefined,
-      version: killSet.value?.stamp.version,
+      version: knownVersion(),
       readAt: killSet.value?.readAt ?? now,
     };
     return ids.map((id) => rows.get(id) ?? { kind: "known", ...absent });
@@ -462,19 +430,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       return () => void listeners.delete(listener);
     },
     catchUp: (version, signal) => catchUp.wait(version, signal),
-    changeNoticed({ version, isUrgent = false }) {
-      if (isAtLeast(killSet.value?.stamp.version, version)) return;
-      const now = clock.now();
-      if (version !== undefined && version.epoch === killSet.value?.stamp.version?.epoch)
-        told = lookFor(version, told, now);
-      if (!isUrgent || now < urgentFrom) {
-        isLookDue = true;
-        noticeAlarm.ring();
-        return;
-      }
-      urgentFrom = now + URGENT_REST_MS;
-      killAlarm.ring();
-    },
+    changeNoticed: (notice) => told.notice(notice),
     changesMissed() {
       doubtedAt = clock.now();
       missedAlarm.ring();
@@ -490,19 +446,5 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       await store[Symbol.asyncDispose]();
       await Promise.all([polling, refreshing, ...attending]);
     },
-  };
-}
-
-/**
- * What is looked for once a version is told of. If that was told before it is asked for once more: an upstream names it
- * with each heartbeat. What is told of later and is older may be true, where the newer one is somebody's invention.
- */
-function lookFor(version: Version, told: Told | undefined, now: number): Told {
-  const isAgain = told !== undefined && isSameVersion(told.version, version);
-  const until = now + (isAgain ? BEHIND_PAUSE_MS : BEHIND_MAX_MS);
-  if (told === undefined || told.until <= now) return { version, until };
-  return {
-    version: isAtLeast(told.version, version) ? told.version : version,
-    until: Math.max(told.until, until),
   };
 }
