@@ -268,10 +268,15 @@ function endOnUnexpected(logger: Logger): void {
   process.removeAllListeners("uncaughtException");
   process.on("uncaughtException", (error, origin) => {
     logger.error("unexpected_exception", { msg: "ending: this is a bug", origin, err: error });
-    if (isEnding || keepLast === undefined) process.exit(70);
+    if (isEnding) process.exit(70);
     isEnding = true;
-    void keepLast().finally(() => process.exit(70));
+    void endAfter(keepLast);
   });
+}
+
+async function endAfter(last: (() => Promise<void>) | undefined): Promise<never> {
+  await last?.().catch(() => {});
+  process.exit(70);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -2,7 +2,7 @@ import type { FlagState, Override } from "../../src/evaluation/state.ts";
 import type { Version } from "../../src/evaluation/version.ts";
 import type { Version as WireVersion } from "../../src/gen/pbflagd/v1/version_pb.ts";
 import type { FlagValue } from "../../src/gen/pbflags/v1/types_pb.ts";
-import type { Answer, Batch, Kills, Worth } from "../../src/store/flag-store.ts";
+import type { Answer, Batch, Changes, Kills, Worth } from "../../src/store/flag-store.ts";
 import type { UpstreamKind } from "../../src/upstream/pool/upstream-pool.ts";
 import type { AnswerRig } from "./answer-rig.ts";
 import { type AnswerTo, type BadAnswer, good, parsed, type Rpc } from "./bad-answers.ts";
@@ -36,10 +36,12 @@ export type Verdict =
       readonly meaning: unknown;
       /** Undefined: an error that is an answer. */
       readonly message: AnswerTo<Rpc> | undefined;
+      /** An answer of the pool's member, although its call has failed. */
+      readonly hasFailed: boolean;
     };
 
 export function judge(
-  { rpc, faultOf, meaningOf, meaningOfErrors = {} }: Case<Rpc, unknown>,
+  { rpc, kind, faultOf, meaningOf, meaningOfErrors = {} }: Case<Rpc, unknown>,
   { wire, isSpoilt }: BadAnswer,
   protocol: Protocol,
 ): Verdict {
@@ -48,12 +50,13 @@ export function judge(
     // gRPC has numbers: whoever means none of them says that it does not know.
     const code = protocol === "grpc" && ["teapot", ""].includes(wire.code) ? "unknown" : wire.code;
     if (!(code in meaningOfErrors)) return { fault: "an error" };
-    return { fault: undefined, meaning: meaningOfErrors[code], message: undefined };
+    const hasFailed = kind === "pbflagd";
+    return { fault: undefined, meaning: meaningOfErrors[code], message: undefined, hasFailed };
   }
   const message = wire.kind === "message" ? parsed(rpc, wire.bytes) : undefined;
   if (message === undefined) return { fault: "no message" };
   const fault = faultOf(message);
-  return fault === undefined ? { fault, meaning: meaningOf(message), message } : { fault };
+  return fault === undefined ? { fault, meaning: meaningOf(message), message, hasFailed: false } : { fault };
 }
 
 function faultOfVersion(version: WireVersion | undefined): string | undefined {
@@ -106,9 +109,11 @@ function showWorth({ version, ageMs }: Worth) {
   return { version, ageMs };
 }
 
+const CENTURY_MS = 100n * 365n * 86_400_000n;
+
 /** It can grow, and still be told on. */
 function meaningOfAge(ms: bigint): number {
-  return Number(ms < 0n ? 0n : ms >= 2n ** 53n ? 2n ** 53n - 1n : ms);
+  return Number(ms < 0n ? 0n : ms >= CENTURY_MS ? CENTURY_MS : ms);
 }
 
 function meaningOfWorth({ version, ageMs }: Pick<WireBatch, "version" | "ageMs">) {
@@ -154,10 +159,29 @@ function showKills({ value, ...worth }: Answer<Kills>) {
 /** Of a plain evaluator. */
 const UNVERSIONED = { version: undefined, ageMs: 0, deviations: new Map(), untold: new Set() };
 
+/** What an answer means that tells of none of these keys. */
+function untold(keys: readonly string[]) {
+  return { ...UNVERSIONED, rows: new Map(), untold: new Set(keys) };
+}
+
 /** What errors mean by which a plain evaluator says that it can tell nothing of this one key. */
-function untold(key: string): Readonly<Record<string, unknown>> {
-  const meaning = { ...UNVERSIONED, rows: new Map(), untold: new Set([key]) };
+function untoldErrors(key: string): Readonly<Record<string, unknown>> {
+  const meaning = untold([key]);
   return { internal: meaning, unavailable: meaning, unknown: meaning };
+}
+
+/** When each was committed counts only if it is told of each. */
+function meaningOfChanges(changes: AnswerTo<"GetKills">["changes"]): Changes {
+  if (changes === undefined) return { kind: "unknown" };
+  const { flagIds, entityIds, flagCommittedAgoMs, entityCommittedAgoMs } = changes;
+  const isTold =
+    flagCommittedAgoMs.length === flagIds.length && entityCommittedAgoMs.length === entityIds.length;
+  if (!isTold) return { kind: "listed", flagIds, entityIds };
+  const committedAgo = {
+    flagsMs: flagCommittedAgoMs.map(meaningOfAge),
+    entitiesMs: entityCommittedAgoMs.map(meaningOfAge),
+  };
+  return { kind: "listed", flagIds, entityIds, committedAgo };
 }
 
 async function check({ pool }: AnswerRig): Promise<void> {
@@ -194,6 +218,8 @@ export const ANSWER_CASES = [
         answer.rows.map((row) => [row.flagId, { ...meaningOfRow(row, row.invalid), archived: row.archived }]),
       ),
     }),
+    // Its own store is away.
+    meaningOfErrors: { unavailable: untold(FLAG_IDS) },
   }),
   caseOf({
     rpc: "GetEntityOverrides",
@@ -208,6 +234,7 @@ export const ANSWER_CASES = [
       ...meaningOfBatch(answer, answer.unknownEntityIds),
       rows: new Map(answer.rows.map((row) => [keyOf(row), meaningOfRow(row, row.invalid)])),
     }),
+    meaningOfErrors: { unavailable: untold(ENTITY_IDS) },
   }),
   caseOf({
     rpc: "GetKills",
@@ -230,14 +257,19 @@ export const ANSWER_CASES = [
       );
     },
     show: showKills,
-    meaningOf: ({ unchanged, flagIds, killedOverrides, changes, committedAgoMs, ...worth }) => ({
+    meaningOf: ({
+      unchanged,
+      flagIds,
+      overridesUnchanged,
+      killedOverrides,
+      changes,
+      committedAgoMs,
+      ...worth
+    }) => ({
       ...meaningOfWorth(worth),
       flagIds: new Set(unchanged ? KILLED_BEFORE : flagIds),
-      overrides: unchanged ? undefined : killedOverrides.map(keyOf),
-      changes:
-        changes === undefined
-          ? { kind: "unknown" }
-          : { kind: "listed", flagIds: changes.flagIds, entityIds: changes.entityIds },
+      overrides: unchanged || overridesUnchanged ? undefined : killedOverrides.map(keyOf),
+      changes: meaningOfChanges(changes),
       committedAgoMs: committedAgoMs === undefined ? undefined : meaningOfAge(committedAgoMs),
     }),
   }),
@@ -261,7 +293,7 @@ export const ANSWER_CASES = [
     }),
     meaningOfErrors: {
       not_found: { ...UNVERSIONED, rows: new Map() },
-      ...untold("a/1"),
+      ...untoldErrors("a/1"),
     },
   }),
   caseOf({
@@ -278,7 +310,7 @@ export const ANSWER_CASES = [
       ...UNVERSIONED,
       rows: new Map(overrides.map((each) => [keyOf(each), meaningOfRow(each)])),
     }),
-    meaningOfErrors: untold("ann"),
+    meaningOfErrors: untoldErrors("ann"),
   }),
   caseOf({
     rpc: "GetKilledFlags",

@@ -215,6 +215,7 @@ function shapes({ flagIds, entityIds }: Names) {
       flagIds: ids(anyFlag),
       killedOverrides: killed,
       unchanged: fc.boolean(),
+      overridesUnchanged: fc.boolean(),
       changes: fc.option(fc.record({ flagIds: ids(anyFlag), entityIds: ids(anyEntity) }), { nil: undefined }),
     }),
     GetDescriptorSet: fc.record({
