@@ -29,6 +29,8 @@ export interface CachedStatesOptions {
   readonly random: () => number;
   readonly onFlagRows: (rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp) => void;
   readonly onOverrideRows: (entityIds: readonly string[], rows: Iterable<Override>, stamp: Stamp) => void;
+  /** A row is about to be told of which nothing was remembered. */
+  readonly onNewRow: (tier: CacheTier, id: string) => void;
   readonly onLookUp: (tier: CacheTier, hit: boolean) => void;
   /** The store told something. News: what was missing until now, or was known to have changed. */
   readonly onLearnt?: (isNews: boolean) => void;
@@ -67,8 +69,10 @@ export class CachedStates implements States {
       fetch: (flagIds, atLeast) => store.flagStates(flagIds, atLeast),
       onAnswer: (flagIds, { value }, stamp) =>
         options.onFlagRows(new Map(flagIds.map((flagId) => [flagId, value.get(flagId)])), stamp),
-      onLearnt: (flagId, previous) =>
-        onLearnt?.(previous === undefined ? isDefined(flagId) : previous.needed !== undefined),
+      onLearnt(flagId, previous) {
+        if (previous === undefined) options.onNewRow("flags", flagId);
+        onLearnt?.(previous === undefined ? isDefined(flagId) : previous.needed !== undefined);
+      },
       onHit: () => onLookUp("flags", true),
       onMiss: () => onLookUp("flags", false),
     });
@@ -83,7 +87,10 @@ export class CachedStates implements States {
           entityIds.flatMap((entityId) => [...(value.get(entityId)?.values() ?? [])]),
           stamp,
         ),
-      onLearnt: (_, previous) => onLearnt?.(previous?.needed !== undefined),
+      onLearnt(entityId, previous) {
+        if (previous === undefined) options.onNewRow("overrides", entityId);
+        onLearnt?.(previous?.needed !== undefined);
+      },
       onHit: () => onLookUp("overrides", true),
       onMiss: () => onLookUp("overrides", false),
     });

@@ -190,8 +190,8 @@ describe("how long a change takes from its commit until it is in force is told",
   });
 
   /** Knows all, and answers of one kind are on their way until they are let go. */
-  async function openMeasured() {
-    const filled = open(new MemoryStore(), { events: { onPropagation: (ms) => told.push(ms) } });
+  async function openMeasured(options: Pick<OpenOptions, "overrideEntriesMax"> = {}) {
+    const filled = open(new MemoryStore(), { ...options, events: { onPropagation: (ms) => told.push(ms) } });
     const { store, clock, knowledge } = filled;
     store.set(stateOf("digest/1", { value: weekly }));
     store.setOverride(overrideOf("digest/1", "user-1"));
@@ -260,6 +260,20 @@ describe("how long a change takes from its commit until it is in force is told",
     expect(told).toEqual([]);
     await learn({}, 100);
     expect(told).toEqual([1_120]);
+  });
+
+  test("not of what was forgotten before its row was read again", async () => {
+    const { store, clock, knowledge, poll } = await openMeasured({ overrideEntriesMax: 1 });
+    store.setOverride(overrideOf("digest/1", "user-1", { value: hourly }));
+    store.plan = ({ operation }) => ({ fails: operation === "overrides" });
+    await poll({ "user-1": 20 });
+    await settle();
+    store.plan = undefined;
+    store.setOverride(overrideOf("digest/1", "user-2"));
+    await knowledge.states.overrides("user-2");
+    await clock.advance(3_600_000);
+    expect(await knowledge.states.overrides("user-1")).toMatchObject({ kind: "fresh" });
+    expect(told).toEqual([]);
   });
 
   test("not where the store does not say when it was committed", async () => {

@@ -30,7 +30,7 @@ export interface KnowledgeEvents {
 }
 
 export interface KnowledgeOptions
-  extends Omit<CachedStatesOptions, "isDefined" | "floor" | "onFlagRows" | "onOverrideRows"> {
+  extends Omit<CachedStatesOptions, "isDefined" | "floor" | "onNewRow" | "onFlagRows" | "onOverrideRows"> {
   readonly flags: Latest<FlagTable>;
   readonly events: KnowledgeEvents;
   readonly clock: Pick<Clock, "now" | "wallNow">;
@@ -71,6 +71,7 @@ export class Knowledge {
       ...options,
       isDefined: (flagId) => options.flags.value.find(flagId)?.id === flagId,
       floor: () => this.killSet.value?.stamp,
+      onNewRow: (tier, id) => this.#propagation.forget(tier, id),
       onFlagRows: (rows, stamp) => this.#applyFlagRows(rows, stamp),
       onOverrideRows: (entityIds, rows, stamp) => this.#applyOverrideRows(entityIds, rows, stamp),
     });

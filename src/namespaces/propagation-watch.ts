@@ -42,6 +42,11 @@ export class PropagationWatch {
     }
   }
 
+  /** What was remembered of it has been forgotten: from then on whoever asked was answered with the change. */
+  forget(tier: CacheTier, id: string): void {
+    this.#awaited[tier].delete(id);
+  }
+
   /** These may be in force now. */
   read(tier: CacheTier, ids: Iterable<string>): void {
     const { isOutdated, onPropagation, clock } = this.#options;
