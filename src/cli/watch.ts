@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { parseVersion } from "../evaluation/version.ts";
+import { formatVersion, isAtLeast, parseVersion, type Version } from "../evaluation/version.ts";
 import { formatTimestamp } from "../system/timestamp.ts";
 import { addAddress, findAddress } from "./address-option.ts";
 import { CommandError } from "./failure.ts";
@@ -38,9 +38,10 @@ Examples:
     const address = await findAddress(command, io);
     const signal = io.interrupted();
     let silenceMaxMs = SILENCE_MAX_MS;
+    let isFirst = true;
     const question = {
       path: PATH,
-      body: known === undefined ? {} : { since: known },
+      body: known === undefined ? {} : { since: { ...known, revision: String(known.revision) } },
       silenceMaxMs: () => silenceMaxMs,
     };
     for await (const message of followDaemon(address, question, { clock: io.clock, signal })) {
@@ -48,17 +49,24 @@ Examples:
       const heartbeatMs = numberOf(message["heartbeatIntervalMs"]);
       if (heartbeatMs !== null) silenceMaxMs = 2 * heartbeatMs;
       const event = toEvent(message, formatTimestamp(io.clock.wallNow()));
+      if (isFirst && known !== undefined && isBehind(event, known)) {
+        const [here, wanted] = [event.version ?? "", formatVersion(known)].map(toPrintable);
+        io.stderr(
+          `notice: the daemon knows ${here}, which is older: nothing is told until it knows ${wanted}\n`,
+        );
+      }
+      isFirst = false;
       if (event.event === "heartbeat" && !heartbeats) continue;
       io.stdout(`${json ? JSON.stringify(event) : toPrintable(toLine(event))}\n`);
     }
   });
 }
 
-function parseSince(text: string): { readonly epoch: string; readonly revision: string } {
+function parseSince(text: string): Version {
   const version = parseVersion(text);
   if (version === undefined)
     throw new CommandError(2, `--since: expected a version as epoch:revision, got ${JSON.stringify(text)}`);
-  return { epoch: version.epoch, revision: String(version.revision) };
+  return version;
 }
 
 /** As `--json` prints it. Null: not known, or not told because it is as it was. */
@@ -78,6 +86,12 @@ interface Event {
 interface Kills {
   readonly flagIds: readonly string[];
   readonly overrides: readonly { readonly flagId: string; readonly entityId: string }[];
+}
+
+/** Whether the daemon has less to tell than is known already. */
+function isBehind({ event, version }: Event, known: Version): boolean {
+  const here = version === null ? undefined : parseVersion(version);
+  return event === "heartbeat" && isAtLeast(known, here);
 }
 
 /** `pbflagd.v1.WatchResponse` in proto3's JSON, which leaves out what is empty or zero. */

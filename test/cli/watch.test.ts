@@ -94,6 +94,33 @@ test("--since starts with what changed after a version", async () => {
   await command.result;
 });
 
+test("--since with a version that the daemon does not know yet says once that it waits for it", async () => {
+  await using scene = await WatchScene.open();
+  const { epoch } = scene.version;
+  const command = watch(scene.port, ["--since", `${epoch}:3`]);
+  await command.lines(1);
+  await scene.clock.advance(2_000);
+  scene.store.set(stateOf("a/1", { mode: "killed" }));
+  await scene.poll();
+  const [, line] = await command.lines(2);
+  expect(line).toMatch(/changed {5}3 {2}-$/);
+  command.interrupt();
+  expect(await command.result).toMatchObject({
+    exitCode: 0,
+    stderr: `notice: the daemon knows ${epoch}:2, which is older: nothing is told until it knows ${epoch}:3\n`,
+  });
+});
+
+test("--since with the version in force waits without a word", async () => {
+  await using scene = await WatchScene.open();
+  const command = watch(scene.port, ["--since", formatVersion(scene.version), "--heartbeats"]);
+  await command.lines(1);
+  await scene.clock.advance(2_000);
+  await command.lines(2);
+  command.interrupt();
+  expect(await command.result).toMatchObject({ exitCode: 0, stderr: "" });
+});
+
 describe("ends with 3", () => {
   test("when the daemon stops", async () => {
     await using scene = await WatchScene.open();
