@@ -1,5 +1,6 @@
 import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
+import { OF_MANY } from "../../src/daemon/configured-namespace.ts";
 import { loadDescriptors } from "../../src/flags/load-descriptors.ts";
 import { createAdminStore } from "../../src/store/admin-store.ts";
 import { connectDatabase } from "../../src/store/database.ts";
@@ -16,6 +17,10 @@ import { openWatchFollower, type WatchFollower } from "../support/watch-follower
 const FOLLOWERS = size(100, 1_000);
 const STEADY_MS = size(5_000, 30_000);
 const BACK_MS = 60_000;
+/** For the one test, of those who may follow one of two. */
+const FOLLOWERS_OF_TWO = size(20, 200);
+/** From one poll of a follower that nobody told anything to its next. */
+const POLL_MIN_MS = 24_000;
 
 /** What the one who is followed has to do for its followers: answer calls and streams, and tell messages. */
 interface Work {
@@ -39,7 +44,7 @@ test(`${FOLLOWERS} streams to a daemon that restarts never double its load, and 
   try {
     await root.whenReady();
     for (let i = 0; i < FOLLOWERS; i++) {
-      followers.push(openWatchFollower({ url, table, onWork }));
+      followers.push(openWatchFollower({ urls: [url], table, onWork }));
       await setTimeout(2_000 / FOLLOWERS);
     }
     await eventually(areBack, { timeoutMs: BACK_MS, what: "all follow" });
@@ -83,6 +88,65 @@ test(`${FOLLOWERS} streams to a daemon that restarts never double its load, and 
   } finally {
     await Promise.all(followers.map((follower) => follower[Symbol.asyncDispose]()));
     await root[Symbol.asyncDispose]();
+  }
+}, 400_000);
+
+test(`of ${FOLLOWERS_OF_TWO} streams those of a lost upstream move to another one, for one stream and one poll each`, async () => {
+  await using database = await createTestDatabase();
+  await using scene = await openScene({ url: database.url });
+  await using connection = await connectDatabase({ url: database.url });
+  const operator = createAdminStore(connection, { actor: "tester" });
+  const table = await loadDescriptors(scene.descriptors);
+  await using lost = await startDaemon({ args: serveArgs(database.url, scene) });
+  await using other = await startDaemon({ args: serveArgs(database.url, scene) });
+  const followers: WatchFollower[] = [];
+  const works: Work[] = [];
+  const onWork = (what: string, url: string) => {
+    if (url === other.url) works.push({ what, at: performance.now() });
+  };
+  const followersOf = async (daemon: TestDaemon) =>
+    (await daemon.metric("pbflags_watch_followers"))[""] ?? Number.NaN;
+  try {
+    await Promise.all([lost.whenReady(), other.whenReady()]);
+    for (let i = 0; i < FOLLOWERS_OF_TWO; i++) {
+      followers.push(openWatchFollower({ urls: [lost.url, other.url], table, onWork }));
+      await setTimeout(2_000 / FOLLOWERS_OF_TWO);
+    }
+    const areSettled = () => followers.every(({ isFollowing, namespace }) => isFollowing && namespace.ready);
+    await eventually(areSettled, { timeoutMs: BACK_MS, what: "all follow" });
+    await setTimeout(4_000);
+    const movingCount = await followersOf(lost);
+    expect(movingCount).toBeGreaterThan(0);
+    expect(await followersOf(other)).toBe(FOLLOWERS_OF_TWO - movingCount);
+
+    const lostAt = performance.now();
+    lost.kill("SIGKILL");
+    await eventually(async () => (await followersOf(other)) === FOLLOWERS_OF_TWO, {
+      timeoutMs: BACK_MS,
+      what: "all follow the other one",
+    });
+    const movedMs = performance.now() - lostAt;
+    // A poll for what was missed waits for its turn, at most twice as long as one that nobody was told of.
+    await setTimeout(2 * OF_MANY.returnSpreadMs);
+    const settledFrom = performance.now();
+    await setTimeout(STEADY_MS);
+    const settled = works.filter(({ at }) => at >= settledFrom).length / (STEADY_MS / 1_000);
+
+    const moving = works.filter(({ at }) => at >= lostAt && at < settledFrom);
+    const busiest = busiestSecond(moving.map(({ at }) => at));
+    const told = `${movingCount} moved within ${movedMs.toFixed(0)} ms: ${busiest.count} in the busiest second, and ${settled.toFixed(0)} in one once they had: ${describeSecond(moving, busiest.at)}`;
+    console.log(told);
+    expect.soft(busiest.count, told).toBeLessThanOrEqual(atMost(2 * settled));
+    const countOf = (wanted: string) => moving.filter(({ what }) => what === wanted).length;
+    // On a machine that is busy some streams come too late for their followers, who try again.
+    expect.soft(countOf("Watch"), told).toBeLessThanOrEqual(1.2 * movingCount);
+    const duePolls = (FOLLOWERS_OF_TWO * (settledFrom - lostAt)) / POLL_MIN_MS;
+    expect.soft(countOf("GetKills"), told).toBeLessThanOrEqual(movingCount + duePolls);
+
+    await operator.kill("shop/1");
+    await expect.poll(() => whoMissed(followers, "shop/1"), { timeout: 10_000 }).toEqual([]);
+  } finally {
+    await Promise.all(followers.map((follower) => follower[Symbol.asyncDispose]()));
   }
 }, 400_000);
 

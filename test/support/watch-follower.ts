@@ -13,31 +13,35 @@ import { poolSettings } from "./fake-upstream.ts";
 import { silentEvents, silentLogger, silentPoolEvents } from "./silent-events.ts";
 
 export interface WatchFollowerOptions {
-  /** Whom it follows. */
-  readonly url: string;
+  /** Of those whom it may follow. They are called by their URLs. */
+  readonly urls: readonly string[];
   readonly table: FlagTable;
   /** Told of each call and stream as it sets out, and of each message of a stream as it comes. */
-  readonly onWork: (what: string) => void;
+  readonly onWork: (what: string, url: string) => void;
 }
 
-/** All that a proxy asks of its upstream, over real sockets, without the proxy's own server. */
+/** All that a proxy asks of its upstreams, over real sockets, without the proxy's own server. */
 export interface WatchFollower extends AsyncDisposable {
   readonly namespace: Namespace;
   readonly isFollowing: boolean;
-  /** How it stands with its upstream, for people. */
+  /** How it stands with its upstreams, for people. */
   readonly trouble: string;
 }
 
-export function openWatchFollower({ url, table, onWork }: WatchFollowerOptions): WatchFollower {
+export function openWatchFollower({ urls, table, onWork }: WatchFollowerOptions): WatchFollower {
   const clock = systemClock;
   const random = Math.random;
   const parts: { namespace?: Namespace; feed?: ChangeFeed } = {};
   const pool = openUpstreamPool({
-    settings: poolSettings([{ name: "root", url }], {
-      // Many share one process, where a real one has a process to itself: they may answer later.
-      healthCheck: { intervalMs: 1_000, timeoutMs: 900, jitter: 0.2 },
-    }),
-    openTransport: (settings) => counted(openTransport({ settings, clock }), onWork),
+    settings: poolSettings(
+      urls.map((url) => ({ name: url, url })),
+      {
+        // Many share one process, where a real one has a process to itself: they may answer later.
+        healthCheck: { intervalMs: 1_000, timeoutMs: 900, jitter: 0.2 },
+      },
+    ),
+    openTransport: (settings) =>
+      counted(openTransport({ settings, clock }), (what) => onWork(what, settings.name)),
     clock,
     random,
     events: {
@@ -78,8 +82,11 @@ export function openWatchFollower({ url, table, onWork }: WatchFollowerOptions):
       return feed.state.kind === "connected";
     },
     get trouble() {
-      const [report] = pool.upstreams;
-      return `${report?.state}, breaker ${report?.breaker}, ${report?.lastError?.message ?? "no error yet"}`;
+      const told = pool.upstreams.map(
+        ({ state, breaker, lastError }) =>
+          `${state}, breaker ${breaker}, ${lastError?.message ?? "no error yet"}`,
+      );
+      return told.join("; ");
     },
     async [Symbol.asyncDispose]() {
       await feed[Symbol.asyncDispose]();
