@@ -1,3 +1,4 @@
+import type { DatabaseError } from "pg";
 import { parseVersion, type Version } from "../evaluation/version.ts";
 import type { Clock } from "../system/clock.ts";
 import { DeadlineError } from "../upstream/transport/deadline.ts";
@@ -54,6 +55,7 @@ export class PostgresReader implements AsyncDisposable {
   #form: Form | undefined;
   #prepares: boolean;
   #setsTimeout = true;
+  #hasXml = true;
   /** Undefined: it is not, or not any more. */
   #preparing: Promise<void> | undefined;
 
@@ -131,9 +133,11 @@ export class PostgresReader implements AsyncDisposable {
     if (this.#preparing !== undefined) await this.#preparing;
     this.#form ??= await this.#detect(signal);
     const form = this.#form;
-    const name = this.#prepares ? `${read.name}_${form}` : undefined;
+    const isWithoutXml = form === "versioned" && read.withoutXml !== undefined && !this.#hasXml;
+    const text = isWithoutXml ? read.withoutXml : read[form];
+    const name = this.#prepares ? `${read.name}_${isWithoutXml ? "without_xml" : form}` : undefined;
     const [first, ...others] = await this.#sessions.use(
-      (connection) => connection.query<R & AnyRow>({ text: read[form], values, name }, signal),
+      (connection) => connection.query<R & AnyRow>({ text, values, name }, signal),
       signal,
     );
     if (first === undefined) throw new Error(`${this.#target} answered without a row`);
@@ -179,8 +183,9 @@ export class PostgresReader implements AsyncDisposable {
       return error.wasUsed;
     }
     if (!isAnswer(error)) return false;
-    const lesson = lessonOf(error.code, error.message);
+    const lesson = lessonOf(error);
     if (lesson === "set nothing") this.#setsTimeout = false;
+    if (lesson === "ask for no XML") this.#hasXml = false;
     if (lesson === "prepare nothing") this.#prepares = false;
     if (lesson === "prepare anew") this.#sessions.dropIdle();
     if (lesson === "look again") this.#form = undefined;
@@ -198,12 +203,16 @@ export class PostgresReader implements AsyncDisposable {
   }
 }
 
-type Lesson = "set nothing" | "prepare nothing" | "prepare anew" | "look again";
+type Lesson = "set nothing" | "ask for no XML" | "prepare nothing" | "prepare anew" | "look again";
+
+type AnswerError = Pick<DatabaseError, "message" | "file"> & { readonly code: string };
 
 /** What an answer teaches about how to ask. */
-function lessonOf(code: string, message: string): Lesson | undefined {
+function lessonOf({ code, message, file }: AnswerError): Lesson | undefined {
   // A pooler that refuses settings at the start of a session.
   if (code === "08P01" && message.includes("startup parameter")) return "set nothing";
+  // By the part of the server that said it, in whatever language: it is built without libxml, as a rule.
+  if (file === "xml.c") return "ask for no XML";
   // No such prepared statement, or it exists already, or it is another: a pooler changed the session beneath us.
   if (["26000", "42P05", "08P01"].includes(code)) return "prepare nothing";
   // The tables of a prepared statement have changed.

@@ -4,6 +4,8 @@ import { KILLED_OVERRIDES_MAX } from "../evaluation/kill-set.ts";
 export interface Read {
   readonly name: string;
   readonly versioned: string;
+  /** The first where the server knows no XML. Unset: it needs none. */
+  readonly withoutXml?: string;
   readonly plain: string;
 }
 
@@ -62,6 +64,8 @@ const CHANGED_AGO = (since: string) => `
       )::text, 'UTF8'), 'hex') AS hex
     $$, ${since}), false, true, '')::text FROM '<hex>(.*)</hex>'), 'hex'), 'UTF8')::json END`;
 
+const NO_COMMITTED_AGO = "NULL::double precision";
+const NO_CHANGED_AGO = "NULL::json";
 const NO_VERSION = "NULL::text";
 const VERSION = "feature_flags.version()";
 
@@ -83,24 +87,27 @@ export const readOverrides: Read = {
   plain: OVERRIDES(NO_VERSION),
 };
 
+const KILLS = (committedAgo: string, changedAgo: string) => `
+  SELECT v.version, $1::bigint AS since, true AS has_versions, ${KILLED_FLAGS} AS flag_ids,
+    CASE WHEN ${SAME_OVERRIDES} THEN NULL ELSE ${KILLED_OVERRIDES} END AS overrides,
+    c.known, c.flag_ids AS changed_flag_ids, c.entity_ids AS changed_entity_ids,
+    ${committedAgo} AS committed_ago_ms,
+    CASE WHEN c.known THEN ${changedAgo} END AS changed_ago_ms
+  FROM (SELECT ${VERSION} AS version OFFSET 0) AS v, feature_flags.changes_since($1::bigint) AS c`;
+
 /**
  * Values: the revision that the caller knows and the whole version, or null. The overrides, which may be many, are
  * null where none has changed since. Plain with `has_versions`: migrated since we looked.
  */
 export const readKills: Read = {
   name: "pbflagd_kills",
-  versioned: `
-  SELECT v.version, $1::bigint AS since, true AS has_versions, ${KILLED_FLAGS} AS flag_ids,
-    CASE WHEN ${SAME_OVERRIDES} THEN NULL ELSE ${KILLED_OVERRIDES} END AS overrides,
-    c.known, c.flag_ids AS changed_flag_ids, c.entity_ids AS changed_entity_ids,
-    ${COMMITTED_AGO} AS committed_ago_ms,
-    CASE WHEN c.known THEN ${CHANGED_AGO("$1::bigint")} END AS changed_ago_ms
-  FROM (SELECT ${VERSION} AS version OFFSET 0) AS v, feature_flags.changes_since($1::bigint) AS c`,
+  versioned: KILLS(COMMITTED_AGO, CHANGED_AGO("$1::bigint")),
+  withoutXml: KILLS(NO_COMMITTED_AGO, NO_CHANGED_AGO),
   plain: `
   SELECT ${NO_VERSION} AS version, $1::bigint AS since, $2::text AS known_version, ${HAS_VERSIONS} AS has_versions,
     ${KILLED_FLAGS} AS flag_ids, ${KILLED_OVERRIDES} AS overrides,
     false AS known, '{}'::text[] AS changed_flag_ids, '{}'::text[] AS changed_entity_ids,
-    NULL::double precision AS committed_ago_ms, NULL::json AS changed_ago_ms`,
+    ${NO_COMMITTED_AGO} AS committed_ago_ms, ${NO_CHANGED_AGO} AS changed_ago_ms`,
 };
 
 /** Whether the tables are there at all, and our additions. */

@@ -333,6 +333,20 @@ describe("a migrated database", () => {
     expect((await store.flagStates(["a/1"])).value.get("a/1")?.value).toEqual(big);
   });
 
+  test("a server that knows no XML tells no ages, and all else", async () => {
+    await insertFlag("a/1", { state: "KILLED" });
+    // As it answers where it is built without libxml: with an error of its own part for XML.
+    await database.query(`
+      CREATE OR REPLACE FUNCTION pg_catalog.query_to_xml(query text, nulls boolean, tableforest boolean, targetns text)
+      RETURNS xml LANGUAGE sql AS $$ SELECT xmlparse(CONTENT '<' || query) $$`);
+    await using store = open(target.url);
+    const { version } = await store.kills(undefined);
+    await database.query("SELECT feature_flags.revive('a/1')");
+    const { value } = await store.kills(version);
+    expect(value).toMatchObject({ flagIds: new Set(), committedAgoMs: undefined });
+    expect(value.changes).toEqual({ kind: "listed", flagIds: ["a/1"], entityIds: [] });
+  });
+
   test("needs no right but to read", async () => {
     await insertFlag("a/1", { state: "KILLED" });
     const role = `reader_${new URL(target.url).pathname.slice(1)}`;
