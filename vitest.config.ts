@@ -1,8 +1,11 @@
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 const report = process.env["VITEST_JSON"];
 const globalSetup = "test/support/global-setup.ts";
+/** Most tests of whole daemons wait for something most of the time. At full size they want the machine for themselves. */
+const besideEachOther = process.env["PBFLAGD_FULL"] === "1" ? {} : { maxWorkers: 1 + availableParallelism() };
 
 const common = {
   testTimeout: 60_000,
@@ -13,6 +16,7 @@ const common = {
 
 export default defineConfig({
   test: {
+    ...besideEachOther,
     projects: [
       {
         test: {
