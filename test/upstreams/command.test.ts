@@ -51,7 +51,7 @@ function configOf(...servers: readonly Server[]) {
     descriptors: scene.descriptors,
     cache: { kill_ttl: "200ms" },
     health: { interval: "100ms" },
-    upstreams: { health_check: { interval: "200ms", timeout: "200ms" }, servers },
+    upstreams: { health_check: { interval: "1s", timeout: "1s" }, servers },
   };
 }
 
@@ -156,6 +156,8 @@ test("--check asks all of them now", async () => {
   await using patientFile = await openConfigFile({
     ...configOf(),
     cache: { kill_ttl: "1h" },
+    // Sweeps over the dependencies check upstreams, too.
+    health: { interval: "1h" },
     upstreams: {
       health_check: { interval: "1h", timeout: "1s" },
       servers: [{ name: "here", url: root.url }, away()],

@@ -62,7 +62,12 @@ async function openPlain(protocol: "http" | "grpc" = "http"): Promise<PlainEvalu
 }
 
 async function startProxy(servers: readonly ServerSettings[]): Promise<TestDaemon> {
-  const cache = { kill_ttl: `${KILL_TTL_MS}ms`, flag_ttl: "500ms", override_ttl: "500ms" };
+  const cache = {
+    kill_ttl: `${KILL_TTL_MS}ms`,
+    flag_ttl: "500ms",
+    override_ttl: "500ms",
+    fetch_timeout: "5s",
+  };
   const file = await openConfigFile(poolFile({ descriptors }, servers, { cache }));
   const proxy = await startDaemon({ args: ["--config", file.path] });
   await proxy.whenReady();

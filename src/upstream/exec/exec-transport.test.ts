@@ -249,6 +249,7 @@ test("a program that cannot be started says why, and shows nothing of its argume
     kind: "failed",
     reason: "it could not be started (ERR_INVALID_ARG_VALUE)",
   });
+  await scene.seen("restarting");
   await transport[Symbol.asyncDispose]();
 
   scene.start(scene.script(SERVE, "/no/such/interpreter"));
