@@ -21,38 +21,48 @@ export function rawSender(port: number, connectionCount = 64): Sender {
         lines.find(({ isIdle }) => isIdle())?.next();
       }),
     close() {
-      for (const { socket } of lines) socket.destroy();
+      for (const line of lines) line.close();
     },
   };
 }
 
+/** A connection that is opened again for the next question where the server has closed it while it rested. */
 function openLine(port: number, queue: Waiting[]) {
-  const socket: Socket = connect({ port, host: "127.0.0.1", noDelay: true });
   let current: Waiting | undefined;
   let received = "";
+  let socket = open();
+
+  function open(): Socket {
+    received = "";
+    const opened: Socket = connect({ port, host: "127.0.0.1", noDelay: true });
+    opened.setEncoding("latin1");
+    opened.on("data", (text: string) => {
+      received += text;
+      const answer = parse(received);
+      if (answer === undefined) return;
+      received = "";
+      current?.resolve(answer);
+      next();
+    });
+    opened.on("error", (error) => fail(opened, error));
+    opened.on("close", () => fail(opened, new Error("the connection was closed")));
+    return opened;
+  }
 
   function next(): void {
     current = queue.shift();
-    if (current !== undefined) socket.write(toRequest(current.question));
+    if (current === undefined) return;
+    if (socket.destroyed) socket = open();
+    socket.write(toRequest(current.question));
   }
 
-  function fail(error: Error): void {
+  function fail(failed: Socket, error: Error): void {
+    if (failed !== socket) return;
     current?.reject(error);
     current = undefined;
   }
 
-  socket.setEncoding("latin1");
-  socket.on("data", (text: string) => {
-    received += text;
-    const answer = parse(received);
-    if (answer === undefined) return;
-    received = "";
-    current?.resolve(answer);
-    next();
-  });
-  socket.on("error", fail);
-  socket.on("close", () => fail(new Error("the connection was closed")));
-  return { socket, next, isIdle: () => current === undefined };
+  return { next, isIdle: () => current === undefined, close: () => socket.destroy() };
 }
 
 function toRequest(question: Question): string {
