@@ -270,12 +270,12 @@ function endOnUnexpected(logger: Logger): void {
     logger.error("unexpected_exception", { msg: "ending: this is a bug", origin, err: error });
     if (isEnding) process.exit(70);
     isEnding = true;
-    void endAfter(keepLast);
+    void endUnexpectedly();
   });
 }
 
-async function endAfter(last: (() => Promise<void>) | undefined): Promise<never> {
-  await last?.().catch(() => {});
+async function endUnexpectedly(): Promise<never> {
+  await keepLast?.();
   process.exit(70);
 }
 

@@ -1,22 +1,7 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import { listen } from "./listen.ts";
+import { type HttpFront, openHttpFront } from "./http-front.ts";
 import { passOn } from "./pass-on.ts";
 
-/** Several servers over HTTP/1.1 under one address, as behind a load balancer. */
-export interface SplitFront extends AsyncDisposable {
-  readonly port: number;
-}
-
-/** `portOf` says by its path who answers a request. */
-export async function openSplitFront(portOf: (path: string) => number): Promise<SplitFront> {
-  const server = createServer((asked, answer) => passOn(asked, answer, portOf(asked.url ?? "")));
-  return {
-    port: await listen(server),
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
+/** Several servers under one address, as behind a load balancer. `portOf` says by its path who answers a request. */
+export function openSplitFront(portOf: (path: string) => number): Promise<HttpFront> {
+  return openHttpFront((asked, answer) => passOn(asked, answer, portOf(asked.url ?? "")));
 }

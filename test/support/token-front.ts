@@ -1,6 +1,5 @@
-import { once } from "node:events";
-import { createServer, type IncomingHttpHeaders } from "node:http";
-import { listen } from "./listen.ts";
+import type { IncomingHttpHeaders } from "node:http";
+import { type HttpFront, openHttpFront } from "./http-front.ts";
 import { passOn } from "./pass-on.ts";
 
 export interface TokenFrontOptions {
@@ -10,13 +9,9 @@ export interface TokenFrontOptions {
   readonly admits: (headers: IncomingHttpHeaders) => boolean;
 }
 
-/** A server over HTTP/1.1 that answers 401 to strangers, and passes on what others ask. */
-export interface TokenFront extends AsyncDisposable {
-  readonly port: number;
-}
-
-export async function openTokenFront({ port, admits }: TokenFrontOptions): Promise<TokenFront> {
-  const server = createServer((asked, answer) => {
+/** Answers 401 to strangers, and passes on what others ask. */
+export function openTokenFront({ port, admits }: TokenFrontOptions): Promise<HttpFront> {
+  return openHttpFront((asked, answer) => {
     if (!admits(asked.headers)) {
       asked.resume();
       answer.writeHead(401, { "content-type": "text/plain" }).end("who are you?\n");
@@ -24,12 +19,4 @@ export async function openTokenFront({ port, admits }: TokenFrontOptions): Promi
     }
     passOn(asked, answer, port);
   });
-  return {
-    port: await listen(server),
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
 }

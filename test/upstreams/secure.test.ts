@@ -6,10 +6,11 @@ import { openScene, type Scene, serveArgs } from "../daemon/scene.ts";
 import { openConfigFile } from "../support/config-file.ts";
 import { failToStart, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
+import type { HttpFront } from "../support/http-front.ts";
 import { listUpstreams } from "../support/list-upstreams.ts";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.ts";
 import { type Certificate, certificatePath, openTlsFront, type TlsFront } from "../support/tls-front.ts";
-import { openTokenFront, type TokenFront } from "../support/token-front.ts";
+import { openTokenFront } from "../support/token-front.ts";
 
 const SECRETS = {
   bearer: "right-bearer-token",
@@ -30,7 +31,7 @@ let root: TestDaemon;
 let tls: Readonly<Record<Certificate, TlsFront>>;
 let mutual: TlsFront;
 /** Before the root, by what they want to see. */
-let guards: Readonly<Record<"bearer" | "key" | "basic" | "custom", TokenFront>>;
+let guards: Readonly<Record<"bearer" | "key" | "basic" | "custom", HttpFront>>;
 
 beforeAll(async () => {
   database = await createTestDatabase();
@@ -89,7 +90,7 @@ const stranger = {
 };
 const https = ({ port }: TlsFront, host = "127.0.0.1") => ({ url: `https://${host}:${port}` });
 const grpcs = ({ port }: TlsFront, host = "127.0.0.1") => ({ url: `grpcs://${host}:${port}` });
-const http = ({ port }: TokenFront) => ({ url: `http://127.0.0.1:${port}` });
+const http = ({ port }: HttpFront) => ({ url: `http://127.0.0.1:${port}` });
 
 /** Each of them is refused, or refuses us; and what is said of it. */
 function unusable(): Readonly<Record<string, readonly [server: Server, reason: RegExp]>> {
