@@ -259,7 +259,8 @@ describe("limits", () => {
     const drip = setInterval(() => socket.write(bytes.shift() ?? ""), 10);
     await closed;
     clearInterval(drip);
-    expect(performance.now() - startedAt).toBeLessThan(1_100);
+    // It would have gone on for ten seconds.
+    expect(performance.now() - startedAt).toBeLessThan(8_000);
   });
 
   test("leave a client alone that is connected, answers pings, and asks for nothing yet", async () => {

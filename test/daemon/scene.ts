@@ -167,7 +167,7 @@ export function answersTo(daemon: Pick<TestDaemon, "bulkEvaluate">, entityId: st
 }
 
 /** How soon a daemon knows what changed, be it that the store has just come back. For `expect.poll`. */
-export const SOON = { timeout: 5_000, interval: 20 };
+export const SOON = { timeout: 30_000, interval: 20 };
 
 /** Arguments of a daemon in front of a scene, with a short memory: in a second it knows what changed. */
 export function serveArgs(url: string, { descriptors }: Pick<Scene, "descriptors">): readonly string[] {

@@ -1,7 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 
 export interface EventuallyOptions {
-  /** 10 s unless set: generous, because a test that passes does not wait for it. */
+  /** 30 s unless set: generous, because a test that passes does not wait for it. */
   readonly timeoutMs?: number;
   /** What is waited for, for the message; the condition's own text unless set. */
   readonly what?: string;
@@ -12,7 +12,7 @@ export async function eventually(
   condition: () => boolean | Promise<boolean>,
   options: EventuallyOptions = {},
 ): Promise<void> {
-  const { timeoutMs = 10_000, what = condition.toString() } = options;
+  const { timeoutMs = 30_000, what = condition.toString() } = options;
   const giveUpAt = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > giveUpAt) throw new Error(`Not true within ${timeoutMs} ms: ${what}`);

@@ -17,7 +17,7 @@ import { size } from "../support/size.ts";
 const KILL_TTL_MS = 400;
 /** Its jitter of 20 %, the call, and what the machine needs. */
 const POLLED = { timeout: 1.2 * KILL_TTL_MS + 250, interval: 10 };
-const SOON = { timeout: 5_000, interval: 20 };
+const SOON = { timeout: 30_000, interval: 20 };
 
 let folder: string;
 let descriptors: string;
