@@ -13,9 +13,12 @@ import { Connection } from "./listener/connection.ts";
 import { drain } from "./listener/drain.ts";
 import type { RequestHandler } from "./listener/exchange.ts";
 import { headerListBytes } from "./listener/header-list.ts";
+import { createHttpDate } from "./listener/http-date.ts";
 import type { ListenAddress } from "./listener/listen.ts";
 import { type ConnectionLimits, createHttp1, createHttp2 } from "./listener/node-servers.ts";
 import { listenOn, type OpenListener } from "./listener/open-listener.ts";
+import { PlainConnection } from "./listener/plain-connection.ts";
+import { createRouteFinder } from "./listener/plain-route.ts";
 import { readPrelude } from "./listener/prelude.ts";
 import { SessionProbe } from "./listener/session-probe.ts";
 import { createSweep } from "./listener/sweep.ts";
@@ -66,6 +69,8 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   // As many wait for it as there are connections; Node would take that for a leak.
   setMaxListeners(0, stop.signal);
   let draining = false;
+  const findRoute = options.handle.plain === undefined ? undefined : createRouteFinder(options.handle.plain);
+  const httpDate = createHttpDate(clock);
 
   const sweep = createSweep({ connections, clock, headerTimeoutMs: limits.headerTimeoutMs, onDrop });
   const http1 = createHttp1(limits, sweep.intervalMs);
@@ -95,9 +100,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     socket.once("close", () => connections.delete(connection));
     readPrelude(socket, (version) => {
       if (version === "http1") {
-        connection.speaks = { kind: "http1" };
-        http1.emit("connection", socket);
-        socket.resume();
+        serveHttp1(connection);
       } else {
         // As Node has it for its own: HTTP/2 knows no half-closed connections.
         socket.allowHalfOpen = false;
@@ -108,6 +111,31 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
         http2.off("session", watch);
       }
     });
+  }
+
+  /** By ourselves as long as that will do. */
+  function serveHttp1(connection: Connection): void {
+    const { socket } = connection;
+    const handOver = () => {
+      connection.speaks = { kind: "http1", plain: undefined };
+      http1.emit("connection", socket);
+      socket.resume();
+    };
+    if (findRoute === undefined || draining) {
+      handOver();
+      return;
+    }
+    const onIdle = () => closeUnlessWaitingForUs(socket, connection);
+    const { idleTimeoutMs } = limits;
+    const plain = new PlainConnection(connection, {
+      findRoute,
+      idleTimeoutMs,
+      onIdle,
+      handOver,
+      httpDate,
+      clock,
+    });
+    connection.speaks = { kind: "http1", plain };
   }
 
   function answerHttp1(request: IncomingMessage, response: ServerResponse): void {
@@ -155,14 +183,15 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
 
   /** After the idle timeout. A stream that has had nothing to say for that long is not the client's fault. */
   function closeUnlessWaitingForUs(socket: Socket, connection: Connection | undefined): void {
-    const busy = connection?.busy ?? false;
-    if (busy && socket.writableLength === 0) return;
-    if (busy) onDrop("stalled");
+    const isTaken = socket.writableLength === 0;
+    if (isTaken && connection?.busy === true) return;
+    if (!isTaken) onDrop("stalled");
     socket.destroy();
   }
 
   async function close(): Promise<void> {
     draining = true;
+    for (const { speaks } of connections) if (speaks.kind === "http1") speaks.plain?.drain();
     await listener.stop();
     for (const response of answering) if (!response.headersSent) response.shouldKeepAlive = false;
     await drain(connections, { timeoutMs: options.drainTimeoutMs, clock });

@@ -17,6 +17,7 @@ import { createEvaluatorService, type Evaluated } from "./evaluator-service.ts";
 import type { FastCallOptions } from "./fast/fast-calls.ts";
 import { createFastHttp1 } from "./fast/fast-http1.ts";
 import { createFastHttp2 } from "./fast/fast-http2.ts";
+import { createFastPlain } from "./fast/fast-plain.ts";
 import { createFastRpcs } from "./fast/fast-rpcs.ts";
 import { createHealthService } from "./health-service.ts";
 import { createInterceptors } from "./interceptors.ts";
@@ -164,5 +165,9 @@ export function createRoutes(options: RouteOptions): RequestHandler {
   }));
   for (const { rpc, otherwise } of routes)
     handlers.set(`/${rpc.procedure}`, createFastHttp1(rpc, { ...calls, otherwise }));
-  return Object.assign(handle, { stream: createFastHttp2(routes, calls) });
+  const plain = createFastPlain(
+    routes.map(({ rpc }) => rpc),
+    calls,
+  );
+  return Object.assign(handle, { plain, stream: createFastHttp2(routes, calls) });
 }

@@ -139,7 +139,7 @@ describe("requests that are too much", () => {
       const head = `POST ${EVALUATE} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ${FLAG.length}\r\n\r\n`;
       raw.socket.write(`${head}${FLAG}more`);
       await raw.closed;
-      return statusOf(raw);
+      return [...raw.received().matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status).join(" ");
     },
     "two lengths": async ({ port }) => {
       const raw = await openRaw(port);
@@ -186,7 +186,8 @@ describe("requests that are too much", () => {
     "a gzip bomb over gRPC": "grpc-status 8",
     "a message of 4 GiB that is announced and does not come": "grpc-status 8",
     "less body than announced": "400",
-    "more body than announced": "400",
+    // The request was complete; what follows it is none.
+    "more body than announced": "200 400",
     "two lengths": "400",
     "another length over HTTP/2": "stream reset",
     "JSON of depth 10,000": "400",

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { type ClientHttp2Session, connect as connectHttp2, constants } from "node:http2";
 import { connect, type Socket } from "node:net";
+import { setImmediate } from "node:timers/promises";
 import type { GeneratedCall } from "./generated-calls.ts";
 
 /** What a call was answered with, in a form that can be compared. The date is left out. */
@@ -11,7 +12,10 @@ export interface CallAnswer {
   readonly trailers: Readonly<Record<string, string>>;
 }
 
-/** Sends calls in as few instructions as it takes: HTTP/1.1 pipelined over one socket, HTTP/2 over one session. */
+/**
+ * Sends calls in as few instructions as it takes: HTTP/2 over one session, HTTP/1.1 pipelined, half of it over one socket
+ * and half over sockets that have brought few calls before.
+ */
 export interface CallLine extends Disposable {
   /** One answer for each call, in their order. All are under way at a time. */
   send(calls: readonly GeneratedCall[]): Promise<readonly CallAnswer[]>;
@@ -24,11 +28,17 @@ export async function openCallLine(port: number): Promise<CallLine> {
   return {
     async send(calls) {
       const answers = new Map<GeneratedCall, CallAnswer>();
-      const first = calls.filter(({ http }) => http === "1.1");
-      const second = calls.filter(({ http }) => http === "2");
-      const all = [pipeline.send(first), ...second.map(async (call) => [await sendHttp2(session, call)])];
+      const http1 = calls.filter(({ http }) => http === "1.1");
+      const others = calls.filter(({ http }) => http === "2");
+      const half = Math.ceil(http1.length / 2);
+      const few = inGroups(http1.slice(half), CALLS_ON_A_NEW_SOCKET);
+      const all = [
+        pipeline.send(http1.slice(0, half)),
+        ...few.map((group) => sendOnNewSocket(port, group)),
+        ...others.map(async (call) => [await sendHttp2(session, call)]),
+      ];
       for (const [i, answer] of (await Promise.all(all)).flat().entries()) {
-        const call = [...first, ...second][i];
+        const call = [...http1, ...others][i];
         if (call !== undefined) answers.set(call, answer);
       }
       return calls.map((call) => answers.get(call) ?? NO_ANSWER);
@@ -42,9 +52,31 @@ export async function openCallLine(port: number): Promise<CallLine> {
 
 const NO_ANSWER: CallAnswer = { status: 0, headers: {}, body: "", trailers: {} };
 
+const CALLS_ON_A_NEW_SOCKET = 4;
+
+function inGroups<T>(items: readonly T[], length: number): readonly (readonly T[])[] {
+  return Array.from({ length: Math.ceil(items.length / length) }, (_, i) =>
+    items.slice(i * length, (i + 1) * length),
+  );
+}
+
+/** The first of them comes in two pieces. */
+async function sendOnNewSocket(
+  port: number,
+  calls: readonly GeneratedCall[],
+): Promise<readonly CallAnswer[]> {
+  const pipeline = await openPipeline(port);
+  const [first] = calls;
+  const firstLength = first === undefined ? 0 : toHttp1(first).length;
+  const answers = await pipeline.send(calls, Math.floor(firstLength / 2));
+  pipeline.socket.destroy();
+  return answers;
+}
+
 interface Pipeline {
   readonly socket: Socket;
-  send(calls: readonly GeneratedCall[]): Promise<readonly CallAnswer[]>;
+  /** `cutAt`: where to cut what is sent. */
+  send(calls: readonly GeneratedCall[], cutAt?: number): Promise<readonly CallAnswer[]>;
 }
 
 async function openPipeline(port: number): Promise<Pipeline> {
@@ -71,9 +103,12 @@ async function openPipeline(port: number): Promise<Pipeline> {
   });
   return {
     socket,
-    send(calls) {
+    async send(calls, cutAt = 0) {
       const all = calls.map(() => new Promise<CallAnswer>((resolve) => waiting.push(resolve)));
-      socket.write(Buffer.concat(calls.map(toHttp1)));
+      const bytes = Buffer.concat(calls.map(toHttp1));
+      socket.write(bytes.subarray(0, cutAt));
+      await setImmediate();
+      socket.write(bytes.subarray(cutAt));
       return Promise.all(all);
     },
   };

@@ -47,7 +47,7 @@ export interface FastAnswer {
  * Of a message. What is longer asks for thousands of flags: answered at once, as everything here is, several of those
  * would hold up all others.
  */
-const MESSAGE_BYTES_MAX = 64 * 1_024;
+export const MESSAGE_BYTES_MAX = 64 * 1_024;
 
 /** Answers a call, or lets it fall through: whatever is refused or goes wrong is told in one place, and that is not here. */
 export function serveFast(call: FastCall, options: FastCallOptions): void {

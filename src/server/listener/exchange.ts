@@ -1,5 +1,6 @@
 import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import type { Http2ServerRequest, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import type { PlainHandler } from "./plain-route.ts";
 
 /** A request, over either version of HTTP. */
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -22,6 +23,8 @@ export interface RequestHandler {
   (request: HttpRequest, response: HttpResponse): void;
   /** Offered every stream of HTTP/2 first. */
   readonly stream?: StreamHandler;
+  /** Offered every plain request of HTTP/1.1 first, as long as a connection brings no others. */
+  readonly plain?: PlainHandler;
 }
 
 /**

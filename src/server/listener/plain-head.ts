@@ -1,0 +1,45 @@
+/** The head of a request that leaves no doubt about where its body ends, nor about what becomes of its connection. */
+export interface PlainHead {
+  /** Of a POST. */
+  readonly path: string;
+  /** By name in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Length of the body that follows. */
+  readonly bodyBytes: number;
+}
+
+const REQUEST_LINE = /^POST (\/[!-~]*) HTTP\/1\.1$/;
+/** A field name is a token, its value visible bytes and spaces (RFC 9110, sections 5.1 and 5.5). */
+const FIELD =
+  /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)[\t ]*$/;
+const BODY_BYTES = /^\d{1,7}$/;
+const FIELDS_MAX = 50;
+/** What says that the body ends in another way, or that something has to happen between requests. */
+const UNUSUAL = ["transfer-encoding", "expect", "upgrade", "trailer", "http2-settings"];
+
+/**
+ * Reads the head of a request in HTTP/1.1, a byte a character and without the empty line at its end. Undefined for
+ * everything unusual, be it valid or not.
+ */
+export function readPlainHead(text: string): PlainHead | undefined {
+  const [requestLine = "", ...lines] = text.split("\r\n");
+  const path = REQUEST_LINE.exec(requestLine)?.[1];
+  const headers = path === undefined || lines.length > FIELDS_MAX ? undefined : readFields(lines);
+  if (path === undefined || headers === undefined) return undefined;
+  const { host, connection = "keep-alive", "content-length": length = "" } = headers;
+  if (host === undefined || host === "" || connection.toLowerCase() !== "keep-alive") return undefined;
+  if (!BODY_BYTES.test(length) || UNUSUAL.some((name) => headers[name] !== undefined)) return undefined;
+  return { path, headers, bodyBytes: Number(length) };
+}
+
+/** Each name once. */
+function readFields(lines: readonly string[]): Readonly<Record<string, string>> | undefined {
+  const headers: Record<string, string> = Object.create(null);
+  for (const line of lines) {
+    const [, name = "", value = ""] = FIELD.exec(line) ?? [];
+    const key = name.toLowerCase();
+    if (key === "" || headers[key] !== undefined) return undefined;
+    headers[key] = value;
+  }
+  return headers;
+}
