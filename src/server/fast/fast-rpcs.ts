@@ -7,9 +7,9 @@ import { namesAsked } from "../evaluator-service.ts";
 import { procedureOf } from "../rpc/codes.ts";
 import { EncodedAnswers } from "./encoded-answers.ts";
 import { NameList } from "./name-list.ts";
-import { readBulkJson, readEvaluateJson } from "./read-json.ts";
+import { readEvaluateJson } from "./read-json.ts";
 import { readEvaluate } from "./read-message.ts";
-import { RememberedLists } from "./remembered-lists.ts";
+import { JSON_READER, PROTO_READER, RememberedLists } from "./remembered-lists.ts";
 import type { ByteText } from "./write-answer.ts";
 
 /** How messages are written. gRPC's are proto, and those of answers stand in a frame. */
@@ -35,7 +35,8 @@ export interface FastRpcOptions {
 /** Evaluate and BulkEvaluate. */
 export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): readonly FastRpc[] {
   const encoded = new EncodedAnswers(namespace);
-  const lists = new RememberedLists();
+  const lists = new RememberedLists(PROTO_READER);
+  const jsonLists = new RememberedLists(JSON_READER);
   let all: { readonly table: FlagTable; readonly list: NameList } | undefined;
 
   function encodeOne(name: string, evaluation: Evaluation, form: Form): ByteText {
@@ -67,11 +68,9 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
     {
       procedure: procedureOf(FlagEvaluatorService.method.bulkEvaluate),
       answer(message, form) {
-        const question = form === "json" ? readBulkJson(message) : lists.read(message);
-        if (question === undefined) return undefined;
-        const asked = "list" in question ? question.list : new NameList(question.flagIds);
-        if (asked.names.length > bulkFlagsMax) return undefined;
-        const list = listOf(asked);
+        const question = (form === "json" ? jsonLists : lists).read(message);
+        if (question === undefined || question.list.names.length > bulkFlagsMax) return undefined;
+        const list = listOf(question.list);
         const evaluations = namespace.evaluateMany(list.names, question.entityId);
         if (isLater(evaluations)) return evaluations.then((later) => list.write(later, form, encoded));
         return list.write(evaluations, form, encoded);

@@ -14,6 +14,11 @@ export class JsonScanner {
     this.#text = text;
   }
 
+  /** How many characters have been read. */
+  get at(): number {
+    return this.#at;
+  }
+
   /** Whether this character comes next; steps over it if so. */
   takes(character: string): boolean {
     this.#skipSpace();

@@ -5,9 +5,11 @@ export interface EvaluateQuestion {
 }
 
 /** What a BulkEvaluate asks for. */
-export interface BulkQuestion {
+export interface BulkMessage {
   readonly flagIds: readonly string[];
   readonly entityId: string;
+  /** Where, in bytes, the names of the flags end, and nothing but them was before. Undefined: something else was, or may have been. */
+  readonly flagsEnd: number | undefined;
 }
 
 /** A field of both requests: wire type 2, length-delimited. */
@@ -23,12 +25,6 @@ export function readEvaluate(message: Buffer): EvaluateQuestion | undefined {
     else entityId = text;
   });
   return isRead ? { flagId, entityId } : undefined;
-}
-
-/** A `BulkEvaluateRequest` in proto. */
-export interface BulkMessage extends BulkQuestion {
-  /** Where the names of the flags end, and nothing but them was before. Undefined: the entity stands among them. */
-  readonly flagsEnd: number | undefined;
 }
 
 /** The same for a `BulkEvaluateRequest`. */
@@ -47,6 +43,12 @@ export function readBulk(message: Buffer): BulkMessage | undefined {
     }
   });
   return isRead ? { flagIds, entityId, flagsEnd } : undefined;
+}
+
+/** The entity's id in a `BulkEvaluateRequest`, "" for none, where nothing but the flags stands before `flagsEnd`. */
+export function readEntity(message: Buffer, flagsEnd: number): string | undefined {
+  const rest = readBulk(message.subarray(flagsEnd));
+  return rest?.flagIds.length === 0 ? rest.entityId : undefined;
 }
 
 /** False: there is something else in it. */

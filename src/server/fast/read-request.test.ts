@@ -1,12 +1,16 @@
 import assert from "node:assert/strict";
-import { create, fromBinary, fromJsonString, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, fromJsonString, toBinary, toJsonString } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { damage, someHarm } from "../../../test/support/damage.ts";
-import { BulkEvaluateRequestSchema, EvaluateRequestSchema } from "../../gen/pbflags/v1/evaluator_pb.ts";
+import {
+  type BulkEvaluateRequest,
+  BulkEvaluateRequestSchema,
+  EvaluateRequestSchema,
+} from "../../gen/pbflags/v1/evaluator_pb.ts";
 import { readBulkJson, readEvaluateJson } from "./read-json.ts";
 import { readBulk, readEvaluate } from "./read-message.ts";
-import { RememberedLists } from "./remembered-lists.ts";
+import { type BulkReader, JSON_READER, PROTO_READER, RememberedLists } from "./remembered-lists.ts";
 
 /** Without half a surrogate pair, and without what decoders put in place of what they cannot read. */
 const text = fc.string({ unit: "binary", maxLength: 200 }).filter((each) => !each.includes("\ufffd"));
@@ -27,7 +31,7 @@ test("what clients send is read, in proto and in JSON", () => {
         flagId,
         entityId,
       });
-      expect(readBulkJson(Buffer.from(JSON.stringify({ flagIds, entityId }, null, 2)))).toEqual({
+      expect(readBulkJson(Buffer.from(JSON.stringify({ flagIds, entityId }, null, 2)))).toMatchObject({
         flagIds,
         entityId,
       });
@@ -58,24 +62,55 @@ test("whatever is read of a damaged message is what Connect's implementation rea
   expect(readCount).toBeGreaterThan(100);
 });
 
-test("a list that comes again is read as the first time, whatever begins like it", () => {
-  const lists = new RememberedLists();
-  const few = fc.array(fc.constantFrom("a/1", "a/2", "a.b", ""), { maxLength: 4 });
-  let rememberedCount = 0;
-  fc.assert(
-    fc.property(few, fc.constantFrom("", "ann", "bob"), fc.boolean(), (flagIds, entityId, isLast) => {
-      const ofFlags = toBinary(BulkEvaluateRequestSchema, create(BulkEvaluateRequestSchema, { flagIds }));
-      const ofEntity = toBinary(BulkEvaluateRequestSchema, create(BulkEvaluateRequestSchema, { entityId }));
-      const message = Buffer.concat(isLast ? [ofFlags, ofEntity] : [ofEntity, ofFlags]);
-      const first = lists.read(message);
-      const second = lists.read(message);
-      expect([first?.list.names, first?.entityId]).toEqual([flagIds, entityId]);
-      expect([second?.list.names, second?.entityId]).toEqual([flagIds, entityId]);
-      if (first?.list === second?.list) rememberedCount += 1;
-    }),
-    { numRuns: 500 },
-  );
-  expect(rememberedCount).toBeGreaterThan(200);
+type Encode = (schema: typeof BulkEvaluateRequestSchema, message: BulkEvaluateRequest) => Uint8Array;
+
+test.each<[string, BulkReader, Encode, (flags: Buffer, entity: Buffer) => Buffer]>([
+  ["proto", PROTO_READER, toBinary, (one, other) => Buffer.concat([one, other])],
+  [
+    "JSON",
+    JSON_READER,
+    (schema, message) => Buffer.from(toJsonString(schema, message)),
+    (one, other) =>
+      Buffer.from(
+        `${one.toString()}${other.toString()}`.replace("}{", one.length > 2 && other.length > 2 ? "," : ""),
+      ),
+  ],
+])(
+  "a list that comes again is read as the first time, whatever begins like it: %s",
+  (_, reader, encode, join) => {
+    const lists = new RememberedLists(reader);
+    const few = fc.array(fc.constantFrom("a/1", "a/2", "a.b", "ü", '"'), { maxLength: 4 });
+    let rememberedCount = 0;
+    fc.assert(
+      fc.property(few, fc.constantFrom("", "ann", "bob", "ü"), fc.boolean(), (flagIds, entityId, isLast) => {
+        const [ofFlags, ofEntity] = [{ flagIds }, { entityId }].map((fields) =>
+          Buffer.from(encode(BulkEvaluateRequestSchema, create(BulkEvaluateRequestSchema, fields))),
+        );
+        assert(ofFlags !== undefined && ofEntity !== undefined);
+        const message = isLast ? join(ofFlags, ofEntity) : join(ofEntity, ofFlags);
+        const first = lists.read(message);
+        const second = lists.read(message);
+        expect([first?.list.names, first?.entityId]).toEqual([flagIds, entityId]);
+        expect([second?.list.names, second?.entityId]).toEqual([flagIds, entityId]);
+        if (first?.list === second?.list) rememberedCount += 1;
+      }),
+      { numRuns: 500 },
+    );
+    expect(rememberedCount).toBeGreaterThan(100);
+  },
+);
+
+test.each([
+  '{"flagIds":["a"],}',
+  '{"flagIds":["a"],"flagIds":[]}',
+  '{"flagIds":["a"],"flag_ids":["b"]}',
+  '{"flagIds":["a"]} x',
+  '{"flagIds":["a"]]',
+  '{"flagIds":["a"],"entityId":"x","entityId":"y"}',
+])("what begins like a known list and is none is left to others: %s", (document) => {
+  const lists = new RememberedLists(JSON_READER);
+  expect(lists.read(Buffer.from('{"flagIds":["a"]}'))?.list.names).toEqual(["a"]);
+  expect(lists.read(Buffer.from(document))).toBeUndefined();
 });
 
 test.each([
