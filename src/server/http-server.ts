@@ -9,11 +9,11 @@ import {
 } from "node:http2";
 import type { Socket } from "node:net";
 import type { Clock } from "../system/clock.ts";
+import { createHttpDate } from "../system/http-date.ts";
 import { Connection } from "./listener/connection.ts";
 import { drain } from "./listener/drain.ts";
 import type { RequestHandler } from "./listener/exchange.ts";
 import { headerListBytes } from "./listener/header-list.ts";
-import { createHttpDate } from "./listener/http-date.ts";
 import type { ListenAddress } from "./listener/listen.ts";
 import { type ConnectionLimits, createHttp1, createHttp2 } from "./listener/node-servers.ts";
 import { listenOn, type OpenListener } from "./listener/open-listener.ts";

@@ -1,4 +1,4 @@
-import type { Clock } from "../../system/clock.ts";
+import type { Clock } from "./clock.ts";
 
 /** The time of day as answers tell it (RFC 9110, section 6.6.1), written once a second. */
 export function createHttpDate(clock: Pick<Clock, "wallNow">): () => string {
