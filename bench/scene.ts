@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type DescFile, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
@@ -64,7 +64,10 @@ export function isOverridden(i: number): boolean {
 
 /** Describes the flags in a file, writes it all into the database, and resolves with the file's path. */
 export async function furnish({ database, folder }: BenchDatabase): Promise<string> {
-  const descriptors = join(folder, "flags.pb");
+  // The daemon watches where it stands: not where the load writes.
+  const own = join(folder, "descriptors");
+  await mkdir(own);
+  const descriptors = join(own, "flags.pb");
   await writeFile(descriptors, describeCompletely(manyFeatures(FLAG_COUNT)));
   await syncDefinitions(database, await loadDescriptors(descriptors), { actor: "bench" });
   const valued = ASKED_FLAGS.filter((_, i) => i % 4 !== 2);

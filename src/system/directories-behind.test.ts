@@ -10,25 +10,29 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
+/** Directories, each with the names that matter in it; "*": all. */
 async function behind(path: string): Promise<readonly string[]> {
-  const directories = await directoriesBehind(join(folder, path));
-  return directories.map((directory) => directory.replace(folder, "")).toSorted();
+  const places = await directoriesBehind(join(folder, path));
+  return Array.from(
+    places,
+    ([directory, names]) => `${directory.replace(folder, "")}: ${[...(names ?? "*")].join(" ")}`,
+  ).toSorted();
 }
 
 test("behind a file is its directory", async () => {
   await mkdir(join(folder, "a/b"), { recursive: true });
   await writeFile(join(folder, "a/b/flags.pb"), "");
-  expect(await behind("a/b/flags.pb")).toEqual(["/a/b"]);
+  expect(await behind("a/b/flags.pb")).toEqual(["/a/b: flags.pb"]);
 });
 
 test("behind a directory are itself and its parent", async () => {
   await mkdir(join(folder, "a/b"), { recursive: true });
-  expect(await behind("a/b")).toEqual(["/a", "/a/b"]);
+  expect(await behind("a/b")).toEqual(["/a/b: *", "/a: b"]);
 });
 
 test("behind what does not exist is where it would be created", async () => {
   await mkdir(join(folder, "a"));
-  expect(await behind("a/b/c/flags.pb")).toEqual(["/a"]);
+  expect(await behind("a/b/c/flags.pb")).toEqual(["/a: b"]);
 });
 
 test("behind links, as Kubernetes mounts a volume, is every directory with one of them", async () => {
@@ -37,11 +41,15 @@ test("behind links, as Kubernetes mounts a volume, is every directory with one o
   await symlink("..2026_11", join(folder, "etc/..data"));
   await symlink("..data/flags.pb", join(folder, "etc/flags.pb"));
   await symlink(join(folder, "etc"), join(folder, "current"));
-  expect(await behind("current/flags.pb")).toEqual(["", "/etc", "/etc/..2026_11"]);
+  expect(await behind("current/flags.pb")).toEqual([
+    "/etc/..2026_11: flags.pb",
+    "/etc: flags.pb ..data",
+    ": current",
+  ]);
 });
 
 test("behind links in a circle are their directories", async () => {
   await symlink("b", join(folder, "a"));
   await symlink("a", join(folder, "b"));
-  expect(await behind("a/flags.pb")).toEqual([""]);
+  expect(await behind("a/flags.pb")).toEqual([": a b"]);
 });

@@ -82,13 +82,13 @@ class Lookout implements AsyncDisposable {
   }
 
   async cover(path: string): Promise<void> {
-    const directories = await directoriesBehind(path);
-    const identities = await Promise.all(directories.map(identityOf));
+    const places = await directoriesBehind(path);
+    const identities = await Promise.all(Array.from(places, identityOf));
     if (identities.join() === this.#covered) return;
     await this[Symbol.asyncDispose]();
     this.#covered = identities.join();
     const { watchDirectories: open = watchDirectories, onWatchError: onError = () => {} } = this.#options;
-    this.#watch = open(directories, { onEvent: this.#onEvent, onError });
+    this.#watch = open(places, { onEvent: this.#onEvent, onError });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -98,7 +98,10 @@ class Lookout implements AsyncDisposable {
 }
 
 /** A directory that was removed and made anew is another one, even if it got the old one's inode: a watch is deaf to it. */
-async function identityOf(directory: string): Promise<string> {
+async function identityOf([directory, names]: readonly [
+  string,
+  ReadonlySet<string> | undefined,
+]): Promise<string> {
   const info = await stat(directory, { bigint: true }).catch(() => undefined);
-  return [directory, info?.dev, info?.ino, info?.birthtimeNs].join(":");
+  return [directory, info?.dev, info?.ino, info?.birthtimeNs, ...(names ?? [])].join(":");
 }
