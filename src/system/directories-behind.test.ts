@@ -15,7 +15,7 @@ async function behind(path: string): Promise<readonly string[]> {
   const places = await directoriesBehind(join(folder, path));
   return Array.from(
     places,
-    ([directory, names]) => `${directory.replace(folder, "")}: ${[...(names ?? "*")].join(" ")}`,
+    ([directory, names]) => `${directory.replace(folder, "")}: ${[...(names ?? ["*"])].join(" ")}`,
   ).toSorted();
 }
 

@@ -38,6 +38,7 @@ test("the end of the directory itself is told", async () => {
   await using one = watching(new Set(["flags.pb"]));
   await rm(folder, { recursive: true });
   await eventually(() => one.count() > 0);
+  expect(one.errors).toEqual([]);
 });
 
 test("a directory that cannot be watched is an error, and the others are watched", async () => {
