@@ -11,8 +11,11 @@ const common = {
   testTimeout: 60_000,
   hookTimeout: 120_000,
   pool: "forks",
+  tags: [
+    { name: "pauses", description: "Measures pauses of the event loop; `npm run bench:pauses` runs these." },
+  ],
   ...(existsSync(globalSetup) ? { globalSetup } : {}),
-} as const;
+};
 
 export default defineConfig({
   test: {

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { MemoryStore } from "../../test/support/memory-store.ts";
-import { measurePauses } from "../../test/support/pauses.ts";
+import { judgePause, measurePauses, measureShortest, PAUSES } from "../../test/support/pauses.ts";
 import { silentEvents } from "../../test/support/silent-events.ts";
 import type { Changes } from "../store/flag-store.ts";
 import { Latest } from "../system/latest.ts";
@@ -414,16 +414,16 @@ test("it is told what is news and what is only younger", async () => {
   expect(await told(() => deliver()), "and arrives").toBe("news");
 });
 
-test("to remember 10,000 entities takes less than 50 ms", async () => {
+test("10,000 entities are remembered, and hold nothing up", PAUSES, async () => {
   const store = new MemoryStore();
   const opened = open(store);
   await opened.poll();
   await Promise.all(
     Array.from({ length: 10_000 }, async (_, i) => opened.knowledge.states.overrides(`user-${i}`)),
   );
-  const { result, pauseMs } = await measurePauses(async () => opened.knowledge.remember());
+  const { result, pauseMs } = await measureShortest(() => measurePauses(() => opened.knowledge.remember()));
   expect(result?.entities).toHaveLength(10_000);
-  expect(pauseMs).toBeLessThan(50);
+  judgePause("remembering 10000 entities", pauseMs);
 });
 
 interface OpenOptions {
