@@ -4,6 +4,7 @@ import { connect as connectHttp2 } from "node:http2";
 import { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { eventually } from "../../test/support/eventually.ts";
@@ -231,12 +232,9 @@ describe("limits", () => {
       // A whole HEADERS frame without END_HEADERS: its CONTINUATION never comes.
       `${PREFACE}${SETTINGS}\0\0\x01\x01\0\0\0\0\x01\x82`,
     ];
-    const startedAt = performance.now();
     const connections = await Promise.all(begun.map(() => openRaw(port)));
     for (const [i, { socket }] of connections.entries()) socket.write(begun[i] ?? "", "latin1");
     await Promise.all(connections.map(({ closed }) => closed));
-    // A sanity bound for a busy machine; the limit itself is held at full size in the fault tests.
-    expect(performance.now() - startedAt).toBeLessThan(5_000);
     expect(drops.toSorted()).toEqual([
       "half_open",
       "half_open",
@@ -251,16 +249,15 @@ describe("limits", () => {
   });
 
   test("on silence are not outwitted by a late first byte, or by dripping", async () => {
-    const { port } = await open({ headerTimeoutMs: 500 });
+    const { port, drops } = await open({ headerTimeoutMs: 500 });
     const { socket, closed } = await openRaw(port);
-    const startedAt = performance.now();
-    await eventually(() => performance.now() - startedAt > 400);
-    const bytes = `GET / HTTP/1.1\r\nx-slow: ${"a".repeat(1_000)}`.split("");
-    const drip = setInterval(() => socket.write(bytes.shift() ?? ""), 10);
+    await setTimeout(400);
+    const bytes = "GET / HTTP/1.1\r\nx-slow: ".split("");
+    // It would go on for longer than a test may take.
+    const drip = setInterval(() => socket.write(bytes.shift() ?? "a"), 10);
     await closed;
     clearInterval(drip);
-    // It would have gone on for ten seconds.
-    expect(performance.now() - startedAt).toBeLessThan(8_000);
+    expect(drops).toEqual(["no_request"]);
   });
 
   test("leave a client alone that is connected, answers pings, and asks for nothing yet", async () => {

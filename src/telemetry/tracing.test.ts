@@ -164,16 +164,15 @@ test("exports over gRPC where no protocol is named", async () => {
 test("a collector that does not answer is reported, and holds up neither calls nor the end", async () => {
   // Accepts connections and says nothing.
   await using collector = await openHttpCollector({ silent: true });
-  const startedAt = performance.now();
   const output = await runTraced(TWO_REQUESTS, {
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+    // The exporter itself would wait for longer than a test may take.
+    OTEL_EXPORTER_OTLP_TIMEOUT: "600000",
   });
   expect(output["problems"]).toEqual([
     "Cannot export the last spans: the collector did not answer within 1000 ms",
   ]);
-  // The exporter itself would wait for ten seconds.
-  expect(performance.now() - startedAt).toBeLessThan(8_000);
 });
 
 const LOADED = `

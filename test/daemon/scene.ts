@@ -169,12 +169,18 @@ export function answersTo(daemon: Pick<TestDaemon, "bulkEvaluate">, entityId: st
 /** How soon a daemon knows what changed, be it that the store has just come back. For `expect.poll`. */
 export const SOON = { timeout: 30_000, interval: 20 };
 
+/** `cache.fetch_timeout` of a daemon whose store answers, be the machine as busy as it may. */
+export const PATIENCE = "10s";
+
+/** Arguments of a daemon in front of a scene whose store may say nothing for long, which it is to notice soon. */
+export const IMPATIENTLY = ["--cache-fetch-timeout", "1s"];
+
 /** Arguments of a daemon in front of a scene, with a short memory: in a second it knows what changed. */
 export function serveArgs(url: string, { descriptors }: Pick<Scene, "descriptors">): readonly string[] {
   const settings = {
     database: url,
     descriptors,
-    "cache-fetch-timeout": "500ms",
+    "cache-fetch-timeout": PATIENCE,
     "cache-kill-ttl": "1s",
     "cache-flag-ttl": "2s",
     "cache-override-ttl": "2s",

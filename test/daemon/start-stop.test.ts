@@ -29,6 +29,9 @@ afterAll(async () => {
   await database[Symbol.asyncDispose]();
 });
 
+/** What is under way ends no sooner than the test fails, unless something else ends it. */
+const NEVER_BY_ITSELF = ["--cache-fetch-timeout", "1m", "--shutdown-timeout", "1m"];
+
 function start(options: Partial<DaemonOptions> = {}): Promise<TestDaemon> {
   return startDaemon({ args: serveArgs(database.url, scene), ...options });
 }
@@ -56,7 +59,7 @@ test("SIGTERM and SIGINT end it with exit code 0 and log lines that are one JSON
 
 test("a second signal ends it at once, whatever still runs", async () => {
   await using proxy = await openTcpProxy(Number(new URL(database.url).port));
-  const args = [...serveArgs(through(proxy, database.url), scene), "--cache-fetch-timeout", "20s"];
+  const args = [...serveArgs(through(proxy, database.url), scene), ...NEVER_BY_ITSELF];
   await using daemon = await start({ args });
   await daemon.whenReady();
   proxy.drop();
@@ -68,10 +71,8 @@ test("a second signal ends it at once, whatever still runs", async () => {
   // So soon after, it is the same Ctrl-C once more.
   daemon.kill("SIGTERM");
   await setTimeout(500);
-  const secondAt = performance.now();
   daemon.kill("SIGTERM");
   expect(await daemon.exited).toEqual({ code: 143, signal: null });
-  expect(performance.now() - secondAt).toBeLessThan(3_000);
   expect(await unanswered).toBeInstanceOf(Error);
 });
 
@@ -79,7 +80,7 @@ test("stopped while the store says nothing, it ends in the time it is given", as
   await using proxy = await openTcpProxy(Number(new URL(database.url).port));
   const args = [
     ...serveArgs(through(proxy, database.url), scene),
-    ...["--cache-fetch-timeout", "20s", "--shutdown-timeout", "1s", "--database-pool", "1"],
+    ...[...NEVER_BY_ITSELF, "--shutdown-timeout", "1s", "--database-pool", "1"],
   ];
   await using daemon = await start({ args });
   await daemon.whenReady();
@@ -87,9 +88,7 @@ test("stopped while the store says nothing, it ends in the time it is given", as
   const unanswered = daemon.evaluate("shop/1", "stranger").catch((error: unknown) => error);
   // The next poll is under way as well.
   await setTimeout(1_500);
-  const startedAt = performance.now();
   expect(await daemon.stop()).toBe(0);
-  expect(performance.now() - startedAt).toBeLessThan(10_000);
   expect(await unanswered).toBeInstanceOf(Error);
 });
 

@@ -268,10 +268,8 @@ test("a worker that hangs holds up neither a scrape nor those who come", async (
   process.kill(hung, "SIGSTOP");
   try {
     // One connection is in its hands; whoever comes after that is the other's.
-    const first = Promise.race([ask(daemon, "shop/1"), setTimeout(3_000)]);
-    const second = Promise.race([ask(daemon, "shop/1"), setTimeout(3_000)]);
-    const answers = await Promise.all([first, second]);
-    expect(answers.filter((answer) => answer !== undefined).length).toBeGreaterThan(0);
+    const asked = [ask(daemon, "shop/1"), ask(daemon, "shop/1")];
+    await Promise.any(asked);
     const later = await Promise.all(Array.from({ length: 5 }, () => ask(daemon, "shop/1")));
     expect(later.map(({ value }) => value)).toEqual(Array(5).fill({ stringValue: "weekly" }));
     const { text } = await get(daemon, "/metrics");

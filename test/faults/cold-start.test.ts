@@ -8,10 +8,10 @@ import {
   Health,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from "../../src/gen/grpc/health/v1/health_pb.ts";
-import { answersTo, openScene, SOON, serveArgs, through } from "../daemon/scene.ts";
+import { answersTo, IMPATIENTLY, openScene, type Scene, SOON, serveArgs, through } from "../daemon/scene.ts";
 import { failToStart, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
-import { createTestDatabase } from "../support/postgres.ts";
+import { createTestDatabase, type TestDatabase } from "../support/postgres.ts";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 // Fault 4, of a root. Of a proxy that keeps its knowledge, push.test.ts and descriptors-from-upstream.test.ts.
@@ -31,7 +31,7 @@ describe.concurrent("a cold start", () => {
       await using scene = await openScene(database);
       await using proxy = await openTcpProxy(Number(new URL(database.url).port));
       fail(proxy);
-      await using daemon = await startDaemon({ args: serveArgs(through(proxy, database.url), scene) });
+      await using daemon = await startDaemon({ args: argsThrough(proxy, database, scene) });
       expect(await standing(daemon)).toMatchObject(NOT_READY);
       await eventually(async () => (await daemon.readiness()).checks["database"]?.healthy === false);
       expect(await standing(daemon)).toMatchObject(NOT_READY);
@@ -49,7 +49,7 @@ describe.concurrent("a cold start", () => {
       await using proxy = await openTcpProxy(Number(new URL(database.url).port));
       const stateDir = await mkdtemp(join(tmpdir(), "pbflagd-state-"));
       try {
-        const args = [...serveArgs(through(proxy, database.url), scene), "--state-dir", stateDir];
+        const args = [...argsThrough(proxy, database, scene), "--state-dir", stateDir];
         const first = await startDaemon({ args });
         await first.whenReady();
         expect(await answersTo(first, "ann")()).toMatchObject(READY.answers);
@@ -85,7 +85,7 @@ describe.concurrent("a cold start", () => {
     await using database = await createTestDatabase();
     await using scene = await openScene(database);
     await using proxy = await openTcpProxy(Number(new URL(database.url).port));
-    const args = serveArgs(through(proxy, database.url), scene);
+    const args = argsThrough(proxy, database, scene);
     const first = await startDaemon({ args });
     await first.whenReady();
     expect(await first.evaluate("shop/3")).toMatchObject({ value: { int64Value: "7" } });
@@ -114,7 +114,7 @@ describe.concurrent("a cold start", () => {
     await using scene = await openScene(database);
     await using proxy = await openTcpProxy(Number(new URL(database.url).port));
     proxy.drop();
-    const args = [...serveArgs(through(proxy, database.url), scene), "--require-store"];
+    const args = [...argsThrough(proxy, database, scene), "--require-store"];
     const { code, log } = await failToStart({ args });
     expect(code).toBe(3);
     const told = log.filter(({ event }) => event === "stderr").map(({ line }) => line);
@@ -130,7 +130,7 @@ describe.concurrent("a cold start", () => {
     await using proxy = await openTcpProxy(Number(new URL(database.url).port));
     proxy.drop();
     const starting = startDaemon({
-      args: [...serveArgs(through(proxy, database.url), scene), "--require-store", "true"],
+      args: [...argsThrough(proxy, database, scene), "--require-store", "true"],
     });
     await eventually(() => proxy.connectionCount > 0, { what: "the daemon calls its store" });
     proxy.restore();
@@ -234,6 +234,11 @@ const READY = {
   stateCalls: [200, 200, 200],
   killed: '{"flagIds":["shop/4"]}',
 };
+
+/** Arguments of a daemon whose way to its database leads through a proxy. */
+function argsThrough(proxy: TcpProxy, { url }: TestDatabase, scene: Scene): readonly string[] {
+  return [...serveArgs(through(proxy, url), scene), ...IMPATIENTLY];
+}
 
 async function servingStatus(daemon: TestDaemon): Promise<ServingStatus> {
   const client = createClient(Health, createGrpcTransport({ baseUrl: daemon.url }));

@@ -28,8 +28,8 @@ const SETTINGS = "\0\0\0\x04\0\0\0\0\0";
 /** With the default of 5 s: everybody is gone after 6. */
 const HEADER_TIMEOUT_MS = size(1_000, 5_000);
 const CLOSED_WITHIN_MS = 1.2 * HEADER_TIMEOUT_MS;
-/** For this process, which has as many sockets to look after, to notice. */
-const NOTICE_MS = 400;
+/** For a machine that is busy with other things to get round to it: it prints what it took. Node's own limit is a minute. */
+const NOTICE_MS = 20_000;
 
 let server: ServerProcess;
 
@@ -70,7 +70,7 @@ describe("clients that open connections and then ask for nothing", () => {
     const latencies = await everybodyElse;
     expect(latencies.length).toBeGreaterThan(CLIENT_KINDS.length);
     console.log(
-      `${attackers.length} attackers, ${latencies.length} good requests, p99 ${percentile(latencies, 0.99)} ms`,
+      `${attackers.length} attackers, closed after at most ${Math.max(...lifetimes).toFixed(0)} of ${CLOSED_WITHIN_MS} ms, ${latencies.length} good requests, p99 ${percentile(latencies, 0.99)} ms`,
     );
   }, 60_000);
 
@@ -351,7 +351,7 @@ describe("clients that ask to follow and are gone at once", () => {
     for (const { socket } of opened) socket.resetAndDestroy();
     await Promise.all(opened.map(({ closed }) => closed));
     // Those of whose end nobody tells are cut when they take nothing.
-    await expect.poll(followers, { timeout: STALL_TIMEOUT_MS + 5_000, interval: 100 }).toBe(0);
+    await expect.poll(followers, { timeout: STALL_TIMEOUT_MS + 30_000, interval: 100 }).toBe(0);
     expect(daemon.log.filter(({ level }) => level === "error")).toEqual([]);
   }, 60_000);
 });

@@ -49,7 +49,8 @@ test(
       await eventually(
         async () =>
           (await ageSeconds()) < 2.5 && valueOf(await daemon.evaluate("shop/6")) === '{"int64Value":"11"}',
-        { timeoutMs: 5_000, what: "all is fresh again" },
+        // It has five seconds, and prints what it took: a machine that is busy with other things takes longer.
+        { what: "all is fresh again" },
       );
       const freshAt = performance.now();
 

@@ -29,7 +29,7 @@ export interface Ending {
 }
 
 /** A machine that needs longer than this is not going to make it. */
-const GIVE_UP_AFTER_MS = 60_000;
+const GIVE_UP_AFTER_MS = 110_000;
 
 export function startNpm({ folder, env, terminal = false }: NpmStartOptions): NpmStart {
   const mark = `PBFLAGD_TEST_MARK=${randomBytes(8).toString("hex")}`;

@@ -10,8 +10,11 @@ import { cloneRepository, type FreshClone } from "./fresh-machine.ts";
 import { type NpmStart, startNpm } from "./npm-start.ts";
 import { hasProgram, runInShell, skipUnless, typeIn } from "./shell.ts";
 
-/** "Under 15 s from the end of the install to serving", on a machine with other things to do. */
-const START_MS = { goal: 15_000, most: 30_000 } as const;
+/**
+ * "Under 15 s from the end of the install to serving" is for a machine that has nothing else to do. What takes longer
+ * than the most of a busy one hangs.
+ */
+const START_MS = { goal: 15_000, most: 100_000 } as const;
 
 const blocks = readCodeBlocks(await readFile(new URL("../../README.md", import.meta.url), "utf8"));
 const [install, tryIt, runTests, sidecar] = blocks

@@ -179,10 +179,7 @@ function open({ child, log, exited, port }: Parts): TestDaemon {
     log,
     exited,
     whenReady: () =>
-      eventually(async () => (await readiness()).status === 200, {
-        timeoutMs: 20_000,
-        what: "the daemon is ready",
-      }),
+      eventually(async () => (await readiness()).status === 200, { what: "the daemon is ready" }),
     readiness,
     call,
     evaluate: async (flagId, entityId = "") =>

@@ -1,7 +1,14 @@
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { StateService } from "../../src/gen/pbflagd/v1/state_pb.ts";
+import { PATIENCE } from "../daemon/scene.ts";
 import { startDaemon, type TestDaemon } from "./daemon.ts";
+
+/** Settings of a pool whose upstreams are well, be the machine as busy as it may. */
+export const PATIENT_POOL = {
+  health_check: { interval: "1s", timeout: "1s" },
+  defaults: { connection: { connect_timeout: "5s" } },
+};
 
 /** One of `upstreams.servers`, as the file has it. */
 export type ServerSettings = Readonly<Record<string, unknown>> & { readonly url: string };
@@ -20,9 +27,9 @@ export function poolFile(
 ) {
   return {
     descriptors,
-    cache: { fetch_timeout: "500ms", kill_ttl: "1s", flag_ttl: "2s", override_ttl: "2s", ...cache },
+    cache: { fetch_timeout: PATIENCE, kill_ttl: "1s", flag_ttl: "2s", override_ttl: "2s", ...cache },
     health: { interval: "100ms" },
-    upstreams: { health_check: { interval: "500ms", timeout: "300ms" }, ...pool, servers },
+    upstreams: { ...PATIENT_POOL, ...pool, servers },
   };
 }
 
@@ -31,7 +38,7 @@ export function proxyArgs(url: string, { descriptors }: { readonly descriptors: 
   const settings = {
     server: url,
     descriptors,
-    "cache-fetch-timeout": "500ms",
+    "cache-fetch-timeout": PATIENCE,
     "cache-kill-ttl": "1s",
     "cache-flag-ttl": "2s",
     "cache-override-ttl": "2s",

@@ -54,7 +54,7 @@ export function openWatchFollower({ urls, table, onWork }: WatchFollowerOptions)
   });
   const namespace = openNamespace({
     flags: new Latest(table),
-    store: openUpstreamStore({ pool, fetchTimeoutMs: 500, clock }),
+    store: openUpstreamStore({ pool, fetchTimeoutMs: 5_000, clock }),
     clock,
     random,
     killTtlMs: 30_000,

@@ -1,11 +1,12 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type CliResult, runCli } from "../cli/run-cli.ts";
-import { openScene, type Scene, serveArgs } from "../daemon/scene.ts";
+import { openScene, PATIENCE, type Scene, serveArgs } from "../daemon/scene.ts";
 import { type ConfigFile, openConfigFile } from "../support/config-file.ts";
 import { startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
 import { listUpstreams } from "../support/list-upstreams.ts";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.ts";
+import { PATIENT_POOL } from "../support/proxies.ts";
 import { openTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 let database: TestDatabase;
@@ -49,9 +50,9 @@ function away(): Server {
 function configOf(...servers: readonly Server[]) {
   return {
     descriptors: scene.descriptors,
-    cache: { kill_ttl: "200ms" },
+    cache: { kill_ttl: "200ms", fetch_timeout: PATIENCE },
     health: { interval: "100ms" },
-    upstreams: { health_check: { interval: "1s", timeout: "1s" }, servers },
+    upstreams: { ...PATIENT_POOL, servers },
   };
 }
 
@@ -155,11 +156,12 @@ test("--reset closes a breaker, and a name that does not exist is an error that 
 test("--check asks all of them now", async () => {
   await using patientFile = await openConfigFile({
     ...configOf(),
-    cache: { kill_ttl: "1h" },
+    cache: { kill_ttl: "1h", fetch_timeout: PATIENCE },
     // Sweeps over the dependencies check upstreams, too.
     health: { interval: "1h" },
     upstreams: {
-      health_check: { interval: "1h", timeout: "1s" },
+      ...PATIENT_POOL,
+      health_check: { interval: "1h", timeout: "5s" },
       servers: [{ name: "here", url: root.url }, away()],
     },
   });

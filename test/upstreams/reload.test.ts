@@ -1,11 +1,21 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { answersTo, mixed, NONE, openScene, type Scene, serveArgs, wrongReplies } from "../daemon/scene.ts";
+import {
+  answersTo,
+  mixed,
+  NONE,
+  openScene,
+  PATIENCE,
+  type Scene,
+  serveArgs,
+  wrongReplies,
+} from "../daemon/scene.ts";
 import { type ConfigFile, type Edit, openConfigFile } from "../support/config-file.ts";
 import { type LogLine, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
 import { listUpstreams } from "../support/list-upstreams.ts";
 import { http1Sender, startLoad } from "../support/load.ts";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.ts";
+import { PATIENT_POOL } from "../support/proxies.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
 
 let database: TestDatabase;
@@ -41,15 +51,14 @@ const nobody = (name: string): Server => ({ name, url: "http://127.0.0.1:1" });
 function common(settings: object = {}) {
   return {
     descriptors: scene.descriptors,
-    cache: { fetch_timeout: "2s", kill_ttl: "1s", flag_ttl: "2s", override_ttl: "2s" },
+    cache: { fetch_timeout: PATIENCE, kill_ttl: "1s", flag_ttl: "2s", override_ttl: "2s" },
     health: { interval: "100ms" },
     ...settings,
   };
 }
 
 function withPool(pool: Pool, settings: object = {}) {
-  const health = { interval: "500ms", timeout: "500ms" };
-  return common({ upstreams: { health_check: health, ...pool }, ...settings });
+  return common({ upstreams: { ...PATIENT_POOL, ...pool }, ...settings });
 }
 
 function withServers(...servers: readonly Server[]) {
@@ -64,6 +73,7 @@ async function startProxy(
   await proxy.whenReady();
   // The watch looks at the file when it begins: from then on only changes count.
   await eventually(async () => (await reloads(proxy)).unchanged === 1);
+  await eventually(() => proxy.log.some(({ event }) => event === "feed_connected"));
   return proxy;
 }
 
@@ -370,7 +380,6 @@ describe.concurrent("reload_strategy", () => {
     const rolling = (...servers: readonly Server[]) =>
       withPool({
         reload_strategy: "rolling",
-        health_check: { interval: "300ms", timeout: "300ms" },
         servers,
       });
     await using file = await openConfigFile(rolling(a()));

@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCli } from "../cli/run-cli.ts";
-import { openScene, type Scene, serveArgs } from "../daemon/scene.ts";
+import { openScene, type Scene, SOON, serveArgs } from "../daemon/scene.ts";
 import { openConfigFile } from "../support/config-file.ts";
 import { failToStart, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
@@ -226,20 +226,23 @@ test("whoever is not who he should be, or does not believe us, is named with the
       names.every((name) => checks[`upstream:${name}`]?.healthy === false)
     );
   });
-  const { status, checks } = await proxy.readiness();
-  const upstreams = await listUpstreams(proxy);
-  const unexplained = names.flatMap((name) => {
-    const reason = cases[name]?.[1] ?? /^$/;
-    const said = {
-      readyz: checks[`upstream:${name}`]?.message,
-      upstreams: upstreams[name]?.lastError,
-    };
-    return Object.entries(said).flatMap(([where, text]) =>
-      reason.test(text ?? "") ? [] : [`${name} in ${where}: ${text}`],
-    );
-  });
-  expect(unexplained).toEqual([]);
-  expect(status).toBe(503);
+  const unexplained = async () => {
+    const { checks } = await proxy.readiness();
+    const upstreams = await listUpstreams(proxy);
+    return names.flatMap((name) => {
+      const reason = cases[name]?.[1] ?? /^$/;
+      const said = {
+        readyz: checks[`upstream:${name}`]?.message,
+        upstreams: upstreams[name]?.lastError,
+      };
+      return Object.entries(said).flatMap(([where, text]) =>
+        reason.test(text ?? "") ? [] : [`${name} in ${where}: ${text}`],
+      );
+    });
+  };
+  // With a busy machine a check may time out before it meets the reason.
+  await expect.poll(unexplained, SOON).toEqual([]);
+  expect((await proxy.readiness()).status).toBe(503);
   expect(await proxy.evaluate("shop/1", "ann")).toMatchObject({ source: "EVALUATION_SOURCE_DEFAULT" });
   expect(secretsIn(await everythingTold(proxy, file.path))).toEqual([]);
 });
@@ -248,7 +251,7 @@ test("the log names the upstream and the reason", async () => {
   const cases = unusable();
   for (const name of ["expired", "wrong-bearer"]) {
     const [server = {}, reason = /^$/] = cases[name] ?? [];
-    await using file = await openConfigFile(proxyConfig({ [name]: server }));
+    await using file = await openConfigFile(proxyConfig({ [name]: server }, "5s"));
     await using proxy = await startDaemon({ args: ["--config", file.path], env });
     await eventually(() => proxy.log.some(({ event }) => event === "upstream_down"));
     expect(proxy.log.filter(({ event }) => event === "upstream_down")).toEqual([
@@ -270,8 +273,9 @@ test("whoever can be trusted, and trusts us, is up, whatever the way; no secret 
   }
   // Round robin: each is asked.
   const seconds = "pbflags_upstream_request_duration_seconds_count";
-  for (const name of Object.keys(servers)) await proxy.evaluate("shop/1", name);
+  let strangers = 0;
   await eventually(async () => {
+    await proxy.evaluate("shop/1", `stranger-${strangers++}`);
     const asked = Object.keys(await proxy.metric(seconds)).join();
     return Object.keys(servers).every((name) => asked.includes(`upstream="${name}"`));
   });

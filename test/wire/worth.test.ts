@@ -151,7 +151,7 @@ describe("whoever asks for the version of his write gets what he wrote", () => {
         url,
         poolSize: 2,
         preparedStatements: "auto",
-        fetchTimeoutMs: 500,
+        fetchTimeoutMs: 10_000,
         clock: systemClock,
       }),
       clock: systemClock,
