@@ -178,7 +178,8 @@ function proxyConfig(servers: Readonly<Record<string, Server>>, healthCheck = "1
     // Whatever can be said is said.
     log_level: "debug",
     health: { interval: "100ms" },
-    cache: { fetch_timeout: "5s" },
+    // An upstream is given half of it before another one is asked.
+    cache: { fetch_timeout: "1m" },
     upstreams: {
       health_check: { interval: healthCheck, timeout: healthCheck },
       defaults: { connection: { connect_timeout: healthCheck } },
@@ -251,7 +252,7 @@ test("the log names the upstream and the reason", async () => {
   const cases = unusable();
   for (const name of ["expired", "wrong-bearer"]) {
     const [server = {}, reason = /^$/] = cases[name] ?? [];
-    await using file = await openConfigFile(proxyConfig({ [name]: server }, "5s"));
+    await using file = await openConfigFile(proxyConfig({ [name]: server }, "20s"));
     await using proxy = await startDaemon({ args: ["--config", file.path], env });
     await eventually(() => proxy.log.some(({ event }) => event === "upstream_down"));
     expect(proxy.log.filter(({ event }) => event === "upstream_down")).toEqual([
@@ -263,7 +264,7 @@ test("the log names the upstream and the reason", async () => {
 
 test("whoever can be trusted, and trusts us, is up, whatever the way; no secret is told", async () => {
   const servers = usable();
-  await using file = await openConfigFile(proxyConfig(servers, "5s"));
+  await using file = await openConfigFile(proxyConfig(servers, "20s"));
   await using proxy = await startDaemon({ args: ["--config", file.path], env });
   await proxy.whenReady();
   const all = async () => Object.entries(await listUpstreams(proxy));
