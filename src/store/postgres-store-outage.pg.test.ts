@@ -9,7 +9,9 @@ import { connectDatabase } from "./database.ts";
 import { StoreError } from "./flag-store.ts";
 import { openPostgresStore, type PostgresStore, type PostgresStoreOptions } from "./postgres-store.ts";
 
-const TIMEOUT_MS = 1_000;
+const TIMEOUT_MS = 2_000;
+/** For calls that end by themselves, answered or refused, be the machine as busy as it may. */
+const PATIENTLY = { fetchTimeoutMs: 20_000 };
 /** A call has TIMEOUT_MS. This is how long one takes that hangs. */
 const MUCH_TOO_LONG_MS = 20 * TIMEOUT_MS;
 
@@ -59,7 +61,7 @@ afterAll(() => server[Symbol.asyncDispose]());
 
 describe("a server that goes away and comes back", () => {
   test("stopped: calls fail at once, and work as soon as it runs again", async () => {
-    await using store = open(server.url);
+    await using store = open(server.url, PATIENTLY);
     expect(await askMuch(store)).toEqual(ALL_ANSWERED);
     await server.stop();
     expect(await askMuch(store)).toEqual(ALL_FAILED);
@@ -71,7 +73,7 @@ describe("a server that goes away and comes back", () => {
   });
 
   test("restarted while nobody asked: the next calls do not notice", async () => {
-    await using store = open(server.url);
+    await using store = open(server.url, PATIENTLY);
     expect(await askMuch(store)).toEqual(ALL_ANSWERED);
     await server.stop();
     await server.start();
@@ -79,7 +81,7 @@ describe("a server that goes away and comes back", () => {
   });
 
   test("crashed in the middle of calls: they fail, and the next work", async () => {
-    await using store = open(server.url);
+    await using store = open(server.url, PATIENTLY);
     const before = askMuch(store);
     await server.kill();
     await before;
@@ -183,7 +185,7 @@ describe("a network that fails", () => {
 
 describe("a database that is busy", () => {
   test("a locked table holds a call no longer than its deadline, on either side", async () => {
-    await using store = open(server.url, { poolSize: 1 });
+    await using store = open(server.url, { poolSize: 1, fetchTimeoutMs: 2 * TIMEOUT_MS });
     await store.flagStates(["a/1"]);
     await using locker = await connectDatabase({ url: server.url, applicationName: "locker" });
     await locker.query("BEGIN; LOCK TABLE feature_flags.flags");
@@ -201,7 +203,7 @@ describe("a database that is busy", () => {
   });
 
   test("sessions that the server ends are replaced within the call", async () => {
-    await using store = open(server.url);
+    await using store = open(server.url, PATIENTLY);
     expect(await askMuch(store)).toEqual(ALL_ANSWERED);
     await using killer = await connectDatabase({ url: server.url, applicationName: "killer" });
     const ended = await killer.query(
@@ -215,7 +217,7 @@ describe("a database that is busy", () => {
 describe("a pooler that carries neither prepared statements nor settings", () => {
   test("is got along with, without losing a call", async () => {
     await using pooler = await openPooler(server.url);
-    await using store = open(through(pooler, server.url), { poolSize: 2, fetchTimeoutMs: 5_000 });
+    await using store = open(through(pooler, server.url), { ...PATIENTLY, poolSize: 2 });
     for (let i = 0; i < 10; i++) {
       const results = await Promise.all([
         store.kills(undefined),
@@ -229,8 +231,8 @@ describe("a pooler that carries neither prepared statements nor settings", () =>
   test("is got along with from the first call if statements are not to be prepared", async () => {
     await using pooler = await openPooler(server.url);
     await using store = open(through(pooler, server.url), {
+      ...PATIENTLY,
       preparedStatements: "off",
-      fetchTimeoutMs: 5_000,
     });
     expect((await store.kills(undefined)).version).toBeDefined();
   });

@@ -16,7 +16,8 @@ import { openWatchFollower, type WatchFollower } from "../support/watch-follower
 
 const FOLLOWERS = size(100, 1_000);
 const STEADY_MS = size(5_000, 30_000);
-const BACK_MS = 60_000;
+/** They have a minute, and print what it took; herd.test.ts holds it. A machine that is busy with other things takes longer. */
+const BACK_MS = 150_000;
 /** For the one test, of those who may follow one of two. */
 const FOLLOWERS_OF_TWO = size(20, 200);
 /** From one poll of a follower that nobody told anything to its next. */
@@ -89,7 +90,7 @@ test(`${FOLLOWERS} streams to a daemon that restarts never double its load, and 
     await Promise.all(followers.map((follower) => follower[Symbol.asyncDispose]()));
     await root[Symbol.asyncDispose]();
   }
-}, 400_000);
+}, 600_000);
 
 test(`of ${FOLLOWERS_OF_TWO} streams those of a lost upstream move to another one, for one stream and one poll each`, async () => {
   await using database = await createTestDatabase();
@@ -148,7 +149,7 @@ test(`of ${FOLLOWERS_OF_TWO} streams those of a lost upstream move to another on
   } finally {
     await Promise.all(followers.map((follower) => follower[Symbol.asyncDispose]()));
   }
-}, 400_000);
+}, 600_000);
 
 /** What those say of their upstream who do not know that a flag is killed. */
 async function whoMissed(followers: readonly WatchFollower[], flagId: string): Promise<readonly string[]> {
