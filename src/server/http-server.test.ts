@@ -131,7 +131,7 @@ describe("one port for both versions", () => {
         await closed;
       }
     }
-    await eventually(() => server.connectionCount === 0, { timeoutMs: 4_000 });
+    await eventually(() => server.connectionCount === 0);
     // Noticed at once, not by a limit.
     expect(drops).toEqual([]);
     expect((await sendHttp1(port, { path: "/a" })).status).toBe(200);

@@ -451,7 +451,7 @@ test(`${COUNT} bad answers to GetDescriptorSet leave the last good set in force,
   await using follower = openDescriptorFollower({
     table: inForce,
     fetch: (knownHash, signal) =>
-      fetchDescriptorSet(rig.pool, { knownHash, timeoutMs: 300, clock: systemClock, signal }),
+      fetchDescriptorSet(rig.pool, { knownHash, timeoutMs: 5_000, clock: systemClock, signal }),
     clock: systemClock,
     random: () => 0.5,
     pollMs: 3_600_000,
