@@ -22,13 +22,15 @@ const OVERRIDES = (version: string) => `
   FROM (SELECT ${version} AS version OFFSET 0) AS v
   LEFT JOIN feature_flags.flag_overrides AS o ON o.entity_id = ANY ($1::text[])`;
 
+// Lists are sent as JSON: pg reads arrays letter by letter, which for 10,000 ids takes tens of milliseconds.
+
 const KILLED_FLAGS = `
-  ARRAY (SELECT f.flag_id::text FROM feature_flags.flags AS f WHERE f.state = 'KILLED')`;
+  to_json(ARRAY (SELECT f.flag_id::text FROM feature_flags.flags AS f WHERE f.state = 'KILLED'))`;
 
 const KILLED_OVERRIDES = `
-  ARRAY (SELECT ARRAY[o.flag_id, o.entity_id]::text[]
-         FROM feature_flags.flag_overrides AS o WHERE o.state = 'KILLED'
-         ORDER BY o.flag_id, o.entity_id LIMIT ${KILLED_OVERRIDES_MAX})`;
+  to_json(ARRAY (SELECT ARRAY[o.flag_id, o.entity_id]::text[]
+                 FROM feature_flags.flag_overrides AS o WHERE o.state = 'KILLED'
+                 ORDER BY o.flag_id, o.entity_id LIMIT ${KILLED_OVERRIDES_MAX}))`;
 
 /** Whether no override has changed since the version that the caller knows. */
 const SAME_OVERRIDES = `
@@ -90,7 +92,7 @@ export const readOverrides: Read = {
 const KILLS = (committedAgo: string, changedAgo: string) => `
   SELECT v.version, $1::bigint AS since, true AS has_versions, ${KILLED_FLAGS} AS flag_ids,
     CASE WHEN ${SAME_OVERRIDES} THEN NULL ELSE ${KILLED_OVERRIDES} END AS overrides,
-    c.known, c.flag_ids AS changed_flag_ids, c.entity_ids AS changed_entity_ids,
+    c.known, to_json(c.flag_ids) AS changed_flag_ids, to_json(c.entity_ids) AS changed_entity_ids,
     ${committedAgo} AS committed_ago_ms,
     CASE WHEN c.known THEN ${changedAgo} END AS changed_ago_ms
   FROM (SELECT ${VERSION} AS version OFFSET 0) AS v, feature_flags.changes_since($1::bigint) AS c`;
@@ -106,7 +108,7 @@ export const readKills: Read = {
   plain: `
   SELECT ${NO_VERSION} AS version, $1::bigint AS since, $2::text AS known_version, ${HAS_VERSIONS} AS has_versions,
     ${KILLED_FLAGS} AS flag_ids, ${KILLED_OVERRIDES} AS overrides,
-    false AS known, '{}'::text[] AS changed_flag_ids, '{}'::text[] AS changed_entity_ids,
+    false AS known, '[]'::json AS changed_flag_ids, '[]'::json AS changed_entity_ids,
     ${NO_COMMITTED_AGO} AS committed_ago_ms, ${NO_CHANGED_AGO} AS changed_ago_ms`,
 };
 

@@ -1,7 +1,7 @@
 import type { FlagState, Override, Overrides } from "../evaluation/state.ts";
 import { formatVersion, type Version } from "../evaluation/version.ts";
 import type { Clock } from "../system/clock.ts";
-import { runInSlices } from "../system/run-in-slices.ts";
+import { giveWay, runInSlices } from "../system/run-in-slices.ts";
 import type { Answer, Changes, FlagStore, Kills } from "./flag-store.ts";
 import { PostgresReader } from "./postgres-reader.ts";
 import {
@@ -58,6 +58,8 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
         since === undefined ? null : formatVersion(since),
       ]);
       const [row] = rows;
+      // A large answer took its time to be read, and takes as long to be taken in.
+      await giveWay();
       const kills: Kills = {
         flagIds: new Set(row.flag_ids),
         overrides: toKilledOverrides(row),
