@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { stateOf } from "../../test/support/flag-builders.ts";
 import {
   afterPoll,
+  afterReads,
   afterRows,
   type KillSet,
   type PolledKills,
@@ -74,6 +75,19 @@ test("an older row does not undo what a newer row said", () => {
   const current = afterRows(killSet(5), [killed("a")], at(9)) as KillSet;
   expect([...(afterRows(current, [enabled("a")], at(7))?.flagIds ?? [])]).toEqual(["a"]);
   expect([...(afterRows(current, [enabled("a")], at(10))?.flagIds ?? [])]).toEqual([]);
+});
+
+test("the rows of several reads say what they say one after the other", () => {
+  const first = afterRows(killSet(5, "a"), [killed("b"), enabled("a")], at(9)) as KillSet;
+  const second = afterRows(first, [killed("old")], at(4)) as KillSet;
+  const third = afterRows(second, [enabled("b"), killed("c")], at(7)) as KillSet;
+  expect([...third.flagIds]).toEqual(["b", "c"]);
+  const reads = [
+    [at(9), [killed("b"), enabled("a")]],
+    [at(4), [killed("old")]],
+    [at(7), [enabled("b"), killed("c")]],
+  ] as const;
+  expect(afterReads(killSet(5, "a"), reads)).toEqual(third);
 });
 
 test("rows alone do not make a kill set", () => {

@@ -38,11 +38,15 @@ export function afterPoll(current: KillSet | undefined, polled: PolledKills): Ki
   const polledIds = polled.flagIds;
   if (current === undefined) return { ...polled, overrides, polledIds, corrections: new Map() };
   if (isOlder(polled.stamp, current.stamp)) return undefined;
-  const corrections = new Map(
-    [...current.corrections].filter(([, { stamp }]) => isOlder(polled.stamp, stamp)),
-  );
+  const corrections = new Map<string, Correction>();
+  for (const [flagId, correction] of current.corrections) {
+    if (isOlder(polled.stamp, correction.stamp)) corrections.set(flagId, correction);
+  }
   return { ...polled, overrides, polledIds, flagIds: correct(polledIds, corrections), corrections };
 }
+
+/** Rows by flag id; undefined: the store holds none. */
+type ReadRows = Iterable<readonly [flagId: string, row: FlagState | undefined]>;
 
 /**
  * The kill set after rows were read. A row in state KILLED that is newer than the kill set kills its flag at
@@ -50,28 +54,30 @@ export function afterPoll(current: KillSet | undefined, polled: PolledKills): Ki
  * that the poll killed: it was asked for later, but an evaluator in between may have answered from a memory
  * older than its kill set. Without a kill set nothing is known: rows alone do not make one.
  */
-export function afterRows(
-  current: KillSet | undefined,
-  rows: Iterable<readonly [flagId: string, row: FlagState | undefined]>,
-  stamp: Stamp,
-): KillSet | undefined {
-  if (current === undefined || isOlder(stamp, current.stamp)) return current;
-  const corrections = new Map(current.corrections);
-  for (const [flagId, row] of rows) {
-    const killed = row?.mode === "killed";
-    const earlier = corrections.get(flagId);
-    if (earlier !== undefined && isOlder(stamp, earlier.stamp)) continue;
-    if (earlier === undefined && !killed && stamp.version === undefined) continue;
-    if (killed !== current.flagIds.has(flagId)) corrections.set(flagId, { killed, stamp });
-  }
-  if (corrections.size === current.corrections.size && sameEntries(corrections, current.corrections))
-    return current;
-  return { ...current, flagIds: correct(current.polledIds, corrections), corrections };
+export function afterRows(current: KillSet | undefined, rows: ReadRows, stamp: Stamp): KillSet | undefined {
+  return current === undefined ? undefined : afterReads(current, [[stamp, rows]]);
 }
 
-function sameEntries<V>(a: ReadonlyMap<string, V>, b: ReadonlyMap<string, V>): boolean {
-  for (const [key, value] of a) if (b.get(key) !== value) return false;
-  return true;
+/** The same for the rows of several reads. */
+export function afterReads(current: KillSet, reads: Iterable<readonly [Stamp, ReadRows]>): KillSet {
+  // Copied when there is something to correct, and once for all.
+  let corrected: { readonly flagIds: Set<string>; readonly corrections: Map<string, Correction> } | undefined;
+  for (const [stamp, rows] of reads) {
+    if (isOlder(stamp, current.stamp)) continue;
+    for (const [flagId, row] of rows) {
+      const { flagIds, corrections } = corrected ?? current;
+      const killed = row?.mode === "killed";
+      if (killed === flagIds.has(flagId)) continue;
+      const earlier = corrections.get(flagId);
+      if (earlier !== undefined && isOlder(stamp, earlier.stamp)) continue;
+      if (earlier === undefined && !killed && stamp.version === undefined) continue;
+      corrected ??= { flagIds: new Set(flagIds), corrections: new Map(corrections) };
+      corrected.corrections.set(flagId, { killed, stamp });
+      if (killed) corrected.flagIds.add(flagId);
+      else corrected.flagIds.delete(flagId);
+    }
+  }
+  return corrected === undefined ? current : { ...current, ...corrected };
 }
 
 function correct(

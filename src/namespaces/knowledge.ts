@@ -1,6 +1,7 @@
 import { CachedStates, type CachedStatesOptions, type RememberedStates } from "../cache/cached-states.ts";
 import {
   afterPoll,
+  afterReads,
   afterRows,
   type KillSet,
   type RememberedKills,
@@ -144,11 +145,7 @@ export class Knowledge {
 
   /** Rows that were read after the poll and overtook it keep their say. */
   #withNewerRows(polled: KillSet): KillSet {
-    let killSet = polled;
-    for (const [stamp, rows] of this.states.rowsAfter(polled.stamp)) {
-      killSet = afterRows(killSet, rows, stamp) ?? killSet;
-    }
-    return killSet;
+    return afterReads(polled, this.states.rowsAfter(polled.stamp));
   }
 
   #replaceKillSet(next: KillSet): void {
