@@ -5,7 +5,7 @@ import type { FlagState, Found, Override, Overrides } from "../evaluation/state.
 import { isOlder, type Stamp } from "../evaluation/version.ts";
 import type { Changes, FlagStore } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
-import { type Entry, FreshCache } from "./fresh-cache.ts";
+import { type Entry, FreshCache, type Known } from "./fresh-cache.ts";
 import { createEntityMemory, createFlagMemory, type Memory } from "./memory.ts";
 
 /** What the daemon remembers at two levels, as the metrics name them. */
@@ -70,8 +70,8 @@ export class CachedStates implements States {
       onAnswer: (flagIds, { value }, stamp) =>
         options.onFlagRows(new Map(flagIds.map((flagId) => [flagId, value.get(flagId)])), stamp),
       onLearnt(flagId, previous) {
-        if (previous === undefined) options.onNewRow("flags", flagId);
-        onLearnt?.(previous === undefined ? isDefined(flagId) : previous.needed !== undefined);
+        if (previous === "none") options.onNewRow("flags", flagId);
+        onLearnt?.(previous === "none" ? isDefined(flagId) : previous === "outdated");
       },
       onHit: () => onLookUp("flags", true),
       onMiss: () => onLookUp("flags", false),
@@ -88,8 +88,8 @@ export class CachedStates implements States {
           stamp,
         ),
       onLearnt(entityId, previous) {
-        if (previous === undefined) options.onNewRow("overrides", entityId);
-        onLearnt?.(previous?.needed !== undefined);
+        if (previous === "none") options.onNewRow("overrides", entityId);
+        onLearnt?.(previous === "outdated");
       },
       onHit: () => onLookUp("overrides", true),
       onMiss: () => onLookUp("overrides", false),
@@ -109,12 +109,12 @@ export class CachedStates implements States {
   }
 
   /** What is remembered of each flag, for another evaluator; see `FreshCache.current`. */
-  currentFlags(flagIds: readonly string[]): Promise<readonly (Entry<FlagState> | undefined)[]> {
+  currentFlags(flagIds: readonly string[]): Promise<readonly (Known<FlagState> | undefined)[]> {
     return this.#flags.current(flagIds);
   }
 
   /** What is remembered of each entity, for another evaluator; see `FreshCache.current`. */
-  currentOverrides(entityIds: readonly string[]): Promise<readonly (Entry<Overrides> | undefined)[]> {
+  currentOverrides(entityIds: readonly string[]): Promise<readonly (Known<Overrides> | undefined)[]> {
     return this.#overrides.current(entityIds);
   }
 
@@ -124,7 +124,7 @@ export class CachedStates implements States {
       flags: this.#flags.remembered(
         toWall,
         // That the store does not hold what somebody made up is soon learnt again.
-        (flagId, { value, isWithdrawn }) => value !== undefined || isWithdrawn || this.#isDefined(flagId),
+        (flagId, value, isWithdrawn) => value !== undefined || isWithdrawn || this.#isDefined(flagId),
         Infinity,
       ),
       entities: this.#overrides.remembered(toWall, () => true, REMEMBERED_ENTITIES_MAX),
@@ -150,13 +150,15 @@ export class CachedStates implements States {
   /** Whether what is remembered is known to have changed since it was read. */
   isOutdated(tier: CacheTier, id: string): boolean {
     const cache = tier === "flags" ? this.#flags : this.#overrides;
-    return cache.peek(id)?.needed !== undefined;
+    return cache.isOutdated(id);
   }
 
   /** Flags in memory that the store holds a row for. */
   get flagCount(): number {
     let count = 0;
-    for (const flagId of this.#flags.keys()) if (this.#flags.peek(flagId)?.value !== undefined) count += 1;
+    this.#flags.forEach(({ value }, flagId) => {
+      if (value !== undefined && !this.#flags.isWithdrawn(flagId)) count += 1;
+    });
     return count;
   }
 
@@ -182,12 +184,11 @@ export class CachedStates implements States {
   /** Rows that were read from a later state than `stamp`, those that are absent too, by what they were read from. */
   rowsAfter(stamp: Stamp): ReadonlyMap<Stamp, ReadonlyMap<string, FlagState | undefined>> {
     const rows = new Map<Stamp, Map<string, FlagState | undefined>>();
-    for (const flagId of this.#flags.keys()) {
-      const entry = this.#flags.peek(flagId);
-      if (entry === undefined || !isOlder(stamp, entry.stamp)) continue;
+    this.#flags.forEach((entry, flagId) => {
+      if (!isOlder(stamp, entry.stamp)) return;
       const batch = rows.get(entry.stamp) ?? new Map<string, FlagState | undefined>();
-      rows.set(entry.stamp, batch.set(flagId, entry.value));
-    }
+      rows.set(entry.stamp, batch.set(flagId, this.#flags.isWithdrawn(flagId) ? undefined : entry.value));
+    });
     return rows;
   }
 
@@ -205,19 +206,20 @@ export class CachedStates implements States {
    * before, and is asked for at once.
    */
   applyKillSet(previous: KillSet | undefined, next: KillSet): void {
-    const revived = [...(previous?.flagIds ?? [])].filter((flagId) => !next.flagIds.has(flagId));
+    this.#flags.refresh(this.withdrawKillsBefore(next));
+    const revived: string[] = [];
+    for (const flagId of previous?.flagIds ?? []) if (!next.flagIds.has(flagId)) revived.push(flagId);
     this.#flags.expire(revived, next.stamp, { drop: true });
-    void this.loadFlags(this.withdrawKillsBefore(next));
   }
 
   /** Serves no more rows in state KILLED that are older than a kill set without them: they are wrong. Returns their ids. */
-  withdrawKillsBefore(killSet: KillSet): readonly string[] {
-    const wrong = [...this.#flags.keys()].filter((flagId) => {
-      const entry = this.#flags.peek(flagId);
-      const isKilled = entry?.value?.mode === "killed";
-      return isKilled && !killSet.flagIds.has(flagId) && isOlder(entry.stamp, killSet.stamp);
+  withdrawKillsBefore({ flagIds, stamp }: KillSet): readonly string[] {
+    const wrong: string[] = [];
+    this.#flags.forEach((entry, flagId) => {
+      if (entry.value?.mode !== "killed" || flagIds.has(flagId)) return;
+      if (isOlder(entry.stamp, stamp) && !this.#flags.isWithdrawn(flagId)) wrong.push(flagId);
     });
-    for (const flagId of wrong) this.#flags.withdraw(flagId, killSet.stamp);
+    this.#flags.withdraw(wrong, stamp);
     return wrong;
   }
 

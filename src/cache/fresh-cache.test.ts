@@ -414,6 +414,44 @@ test("a load asks batch by batch, and again for what was left untold, as long as
   expect(asked.map(({ length }) => length)).toEqual([500, 500, 100]);
 });
 
+test("what has changed is asked for in two batches at a time, but for what was read meanwhile", async () => {
+  const { cache, source } = createCache({ memory: createEntityMemory<Entry<string>>(3_000) });
+  const keys = Array.from({ length: 2_100 }, (_, i) => `k${i}`);
+  await cache.load(keys);
+  source.asked.length = 0;
+  let open = () => {};
+  source.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  source.version = { epoch: "e", revision: 2 };
+  source.value = "v2";
+  cache.expire(keys, { version: source.version, askedAt: 0 });
+  cache.expire(["k1"], { version: source.version, askedAt: 0 });
+  await settle();
+  expect(source.asked.map(({ length }) => length)).toEqual([500, 500]);
+  expect(cache.read("k2050")).toEqual({ kind: "stale", value: "v1" });
+  await settle();
+  expect(source.asked[2]).toEqual(["k2050"]);
+  open();
+  await settle();
+  expect(source.asked.map(({ length }) => length)).toEqual([500, 500, 1, 500, 500, 99]);
+  expect(keys.every((key) => cache.peek(key)?.value === "v2" && !cache.isOutdated(key))).toBe(true);
+});
+
+test("what is withdrawn is asked for again, and is not served where the store fails", async () => {
+  const { cache, source } = createCache();
+  await cache.read("k");
+  const needed = { version: { epoch: "e", revision: 2 }, askedAt: 0 };
+  cache.withdraw(["k", "unknown"], needed);
+  expect(await cache.read("k"), "asked again, and told the same").toEqual({ kind: "stale", value: "v1" });
+  cache.withdraw(["k"], needed);
+  source.failing = true;
+  expect(await cache.current(["k", "unknown"])).toEqual([undefined, undefined]);
+  source.cut = true;
+  expect(cache.read("k")).toEqual({ kind: "unavailable" });
+  expect(cache.isOutdated("unknown")).toBe(false);
+});
+
 test("TTLs are spread by jitter", async () => {
   for (const [random, ttlMs] of [
     [0, 800],

@@ -17,16 +17,32 @@ export interface Entry<V> {
   readonly freshUntil: number;
   /** From here on a request waits for the store, and gets this only if the store fails. */
   readonly waitFrom: number;
-  /** Knowledge older than this is not good enough. Set by a change notice until it is satisfied. */
-  readonly needed: Stamp | undefined;
-  /** When that was told. What was asked before then may be asked again at once. */
-  readonly neededSince: number;
   /** The last attempt to refresh this entry failed. */
   readonly failed: boolean;
-  /** What was remembered is wrong. It is not served, and yet nothing older may take its place. */
-  readonly isWithdrawn: boolean;
   /** Not asked again before, where the store's last answer was itself too old. */
   readonly retryFrom: number;
+}
+
+/**
+ * That an entry is not good enough, from a change notice until that is satisfied. Kept beside the entries, and one for
+ * all that a notice tells of: there may be very many.
+ */
+interface Demand {
+  /** Knowledge older than this is not good enough. */
+  readonly needed: Stamp;
+  /** When that was told. What was asked before then may be asked again at once. */
+  readonly since: number;
+  /**
+   * Expired: served while it is refreshed. Dropped: a request waits for the store, and gets this only if the store fails.
+   * Withdrawn: what was remembered is wrong. It is not served, and yet nothing older may take its place.
+   */
+  readonly kind: "expired" | "dropped" | "withdrawn";
+}
+
+/** What is remembered under a key, for another evaluator. */
+export interface Known<V> extends Pick<Entry<V>, "value" | "stamp" | "readAt"> {
+  /** It is known to have changed since. */
+  readonly isOutdated: boolean;
 }
 
 export interface FreshCacheOptions<V> {
@@ -55,8 +71,8 @@ export interface FreshCacheOptions<V> {
   readonly random: () => number;
   /** An answer arrived. The keys are those of one stamp that it told nothing older of than what was known. */
   readonly onAnswer?: (keys: readonly string[], answer: BatchAnswer<V>, stamp: Stamp) => void;
-  /** What an answer told of a key took the place of what was known. */
-  readonly onLearnt?: (key: string, previous: Entry<V> | undefined) => void;
+  /** What an answer told of a key took the place of what was known, or of nothing. */
+  readonly onLearnt?: (key: string, previous: "none" | "good" | "outdated") => void;
   readonly onHit?: () => void;
   readonly onMiss?: () => void;
 }
@@ -73,6 +89,8 @@ interface Batch<V> {
 const RETRY_OLD_AFTER_MS = 100;
 /** An answer about more than this would hold up everybody else while it is taken in. No store takes over a thousand. */
 const BATCH_KEYS_MAX = 500;
+/** Batches that are under way in the background at once. */
+const REFRESHES_MAX = 2;
 
 /**
  * Remembers what a store answered and knows what the memory is worth.
@@ -84,8 +102,11 @@ const BATCH_KEYS_MAX = 500;
 export class FreshCache<V> {
   readonly #options: FreshCacheOptions<V>;
   readonly #fetches = new Map<string, Promise<Outcome<V>>>();
-  /** Keys whose entry is older than needed, and some whose entry was. */
-  readonly #outdated = new Set<string>();
+  /** By key, what its entry falls short of. Some whose entry is forgotten are among them. */
+  readonly #demands = new Map<string, Demand>();
+  /** Keys to be refreshed in the background, in the order in which that is to be. */
+  readonly #due = new Set<string>();
+  #refreshing = 0;
   #batch: Batch<V> | undefined;
 
   constructor(options: FreshCacheOptions<V>) {
@@ -127,20 +148,23 @@ export class FreshCache<V> {
    * What is remembered under each key, for another evaluator: in their order, undefined where nothing is known. Asks
    * the store, and waits for it, where that is known to be outdated, or old enough for a read to wait. Never rejects.
    */
-  async current(keys: readonly string[]): Promise<readonly (Entry<V> | undefined)[]> {
+  async current(keys: readonly string[]): Promise<readonly (Known<V> | undefined)[]> {
     const fetches = keys.map((key) => (this.#isDue(key) ? this.#fetch(key) : undefined));
     const outcomes = await Promise.all(fetches.map(async (fetch) => fetch));
     return keys.map((key, i) => {
       // A full memory may have dropped again what the fetch brought.
       const entry = this.peek(key) ?? outcomes[i]?.get(key);
-      return entry?.isWithdrawn === true ? undefined : entry;
+      const demand = this.#demands.get(key);
+      if (entry === undefined || demand?.kind === "withdrawn") return undefined;
+      const { value, stamp, readAt } = entry;
+      return { value, stamp, readAt, isOutdated: demand !== undefined };
     });
   }
 
   /** What is remembered, to outlive this process: what would be missed most first. Skips what is not `worthwhile`. */
   remembered(
     toWall: (readAt: number) => number,
-    worthwhile: (key: string, entry: Entry<V>) => boolean,
+    worthwhile: (key: string, value: V | undefined, isWithdrawn: boolean) => boolean,
     entriesMax: number,
   ): readonly Remembered<V>[] {
     const { memory, floor } = this.#options;
@@ -149,10 +173,14 @@ export class FreshCache<V> {
     for (const id of memory.byWorth()) {
       if (remembered.length >= entriesMax) break;
       const entry = memory.peek(id);
-      if (entry === undefined || !worthwhile(id, entry)) continue;
-      const { value, readAt, needed, isWithdrawn } = entry;
-      const version = holdsAt(entry, polled);
-      const isOutdated = needed !== undefined;
+      if (entry === undefined) continue;
+      const demand = this.#demands.get(id);
+      const isWithdrawn = demand?.kind === "withdrawn";
+      const value = isWithdrawn ? undefined : entry.value;
+      if (!worthwhile(id, value, isWithdrawn)) continue;
+      const { stamp, readAt } = entry;
+      const isOutdated = demand !== undefined;
+      const version = holdsAt({ stamp, isOutdated }, polled);
       remembered.push({ id, value, version, readAtWallMs: toWall(readAt), isOutdated, isWithdrawn });
     }
     return remembered;
@@ -168,18 +196,19 @@ export class FreshCache<V> {
     for (const { id, value, version, readAtWallMs, isOutdated, isWithdrawn } of remembered.toReversed()) {
       const readAt = fromWall(readAtWallMs);
       const { waitTtl } = this.#spreadTtls(id, value, version);
-      this.#keep(id, {
+      const stamp = { version, askedAt: BEFORE_START, readAt };
+      const entry = {
         value,
-        stamp: { version, askedAt: BEFORE_START, readAt },
+        stamp,
         readAt,
         freshUntil: -Infinity,
-        waitFrom: isOutdated ? -Infinity : readAt + 2 * waitTtl,
-        needed: isOutdated ? floor() : undefined,
-        neededSince: now,
+        waitFrom: readAt + 2 * waitTtl,
         failed: true,
-        isWithdrawn,
         retryFrom: 0,
-      });
+      };
+      const kind = isWithdrawn ? "withdrawn" : "dropped";
+      const isGood = !isOutdated && !isWithdrawn;
+      this.#keep(id, entry, isGood ? undefined : { needed: floor() ?? stamp, since: now, kind });
     }
   }
 
@@ -208,62 +237,104 @@ export class FreshCache<V> {
    */
   expire(keys: Iterable<string>, needed: Stamp, { drop = false } = {}): void {
     const { memory, clock } = this.#options;
-    const expired: string[] = [];
+    const demand = demandOf(needed, clock.now());
     for (const key of keys) {
-      const entry = memory.peek(key);
-      if (entry === undefined || !isOlder(entry.stamp, needed)) continue;
-      const now = clock.now();
-      this.#keep(key, {
-        ...entry,
-        needed,
-        neededSince: now,
-        freshUntil: Math.min(entry.freshUntil, now),
-        waitFrom: drop ? Math.min(entry.waitFrom, now) : entry.waitFrom,
-      });
-      expired.push(key);
+      const known = this.#demands.get(key);
+      const kind = drop && known?.kind !== "withdrawn" ? "dropped" : (known?.kind ?? "expired");
+      const isTold = known?.needed === needed && known.kind === kind;
+      if (!isTold) {
+        const entry = memory.peek(key);
+        if (entry === undefined || !isOlder(entry.stamp, needed)) continue;
+        this.#demands.set(key, demand[kind]);
+      }
+      this.#due.add(key);
     }
-    for (const key of expired) void this.#fetch(key);
+    this.#refresh();
   }
 
-  /** What is remembered under this key is wrong: it is not served any more, nor anything older than `needed`. */
-  withdraw(key: string, needed: Stamp): void {
+  /** What is remembered under these keys is wrong: it is not served any more, nor anything older than `needed`. */
+  withdraw(keys: Iterable<string>, needed: Stamp): void {
     const { memory, clock } = this.#options;
-    const entry = memory.peek(key);
-    if (entry === undefined) return;
     const now = clock.now();
-    this.#keep(key, {
-      ...entry,
-      value: undefined,
-      isWithdrawn: true,
-      needed,
-      neededSince: entry.needed === needed ? entry.neededSince : now,
-      freshUntil: now,
-      waitFrom: now,
-    });
+    let demand: Demand | undefined;
+    for (const key of keys) {
+      if (memory.peek(key) === undefined) continue;
+      const known = this.#demands.get(key);
+      // What is told again is no reason to ask again.
+      const since = known?.needed === needed ? known.since : now;
+      if (demand?.since !== since) demand = { needed, since, kind: "withdrawn" };
+      this.#demands.set(key, demand);
+    }
   }
 
   /** Refreshes in the background what is past its time to live. */
   refreshDue(): void {
     const { memory, clock } = this.#options;
     const now = clock.now();
-    const due = [...memory.keys()].filter((key) => (memory.peek(key)?.freshUntil ?? Infinity) <= now);
+    const due: string[] = [];
+    memory.forEach(({ freshUntil }, key) => {
+      if (freshUntil <= now || this.#demands.has(key)) due.push(key);
+    });
     void this.load(due);
   }
 
   /** Asks again for what is still older than needed, because the store failed or lagged behind. */
   refreshOutdated(): void {
-    for (const key of [...this.#outdated]) {
-      if (this.#options.memory.peek(key)?.needed === undefined) this.#outdated.delete(key);
-      else void this.#fetch(key);
+    for (const key of this.#demands.keys()) {
+      if (this.peek(key) === undefined) this.#demands.delete(key);
+      else this.#due.add(key);
     }
+    this.#refresh();
   }
 
+  /** The same for these keys, at once. */
+  refresh(keys: Iterable<string>): void {
+    for (const key of keys) this.#due.add(key);
+    this.#refresh();
+  }
+
+  /** Asks for what is due, in so many batches at a time that others find the store free, and their turn. */
+  #refresh(): void {
+    for (; this.#due.size > 0 && this.#refreshing < REFRESHES_MAX; this.#refreshing++)
+      void this.#refreshDue();
+  }
+
+  async #refreshDue(): Promise<void> {
+    while (this.#due.size > 0) {
+      const keys: string[] = [];
+      for (const key of this.#due) {
+        this.#due.delete(key);
+        // Whoever read it meanwhile may have refreshed it.
+        if (this.isOutdated(key)) keys.push(key);
+        if (keys.length === BATCH_KEYS_MAX) break;
+      }
+      if (keys.length > 0) await this.#loadBatch(keys);
+    }
+    this.#refreshing--;
+  }
+
+  /** What was learnt last, be it withdrawn. */
   peek(key: string): Entry<V> | undefined {
     return this.#options.memory.peek(key);
   }
 
+  /** Whether what is remembered under this key is known to have changed since. */
+  isOutdated(key: string): boolean {
+    return this.#demands.has(key) && this.peek(key) !== undefined;
+  }
+
+  /** Whether what is remembered under this key is known to be wrong. */
+  isWithdrawn(key: string): boolean {
+    return this.#demands.get(key)?.kind === "withdrawn";
+  }
+
   keys(): Iterable<string> {
     return this.#options.memory.keys();
+  }
+
+  /** Shows what was learnt last of each key, be it withdrawn. */
+  forEach(visit: (entry: Entry<V>, key: string) => void): void {
+    this.#options.memory.forEach(visit);
   }
 
   /** Whether another evaluator should wait for a fetch; starts one in the background where it need not. */
@@ -274,7 +345,7 @@ export class FreshCache<V> {
     if (entry === undefined) return true;
     const now = clock.now();
     if (now < entry.retryFrom) return false;
-    if (ttlMs === 0 || entry.isWithdrawn || entry.needed !== undefined || now >= entry.waitFrom) return true;
+    if (ttlMs === 0 || this.#demands.has(key) || now >= entry.waitFrom) return true;
     if (now >= entry.freshUntil) void this.#fetch(key);
     return false;
   }
@@ -284,13 +355,16 @@ export class FreshCache<V> {
     const { memory, ttlMs, isCut } = this.#options;
     const entry = memory.get(key);
     if (entry === undefined) return isCut() ? { kind: "unavailable" } : undefined;
-    if (ttlMs > 0 && now < entry.freshUntil) return { kind: "fresh", value: entry.value };
-    if (isCut()) return fallback(entry, "cached");
+    const demand = this.#demands.get(key)?.kind;
+    if (ttlMs > 0 && demand === undefined && now < entry.freshUntil)
+      return { kind: "fresh", value: entry.value };
+    if (isCut()) return this.#fallback(key, entry, "cached");
     if (now >= entry.retryFrom) {
-      if (ttlMs === 0 || now >= entry.waitFrom) return undefined;
+      const isExpired = demand === undefined || demand === "expired";
+      if (ttlMs === 0 || !isExpired || now >= entry.waitFrom) return undefined;
       void this.#fetch(key);
     }
-    return fallback(entry, entry.failed ? "cached" : "stale");
+    return this.#fallback(key, entry, entry.failed ? "cached" : "stale");
   }
 
   /**
@@ -299,13 +373,18 @@ export class FreshCache<V> {
    */
   #afterFetch(key: string, fetched: Entry<V> | undefined): Found<V> {
     const kept = this.peek(key);
-    if (fetched === undefined) return kept === undefined ? { kind: "unavailable" } : fallback(kept, "cached");
-    const isOvertaken = kept !== undefined && (kept.isWithdrawn || isOlder(fetched.stamp, kept.stamp));
+    if (fetched === undefined)
+      return kept === undefined ? { kind: "unavailable" } : this.#fallback(key, kept, "cached");
+    const isOvertaken = kept !== undefined && isOlder(fetched.stamp, kept.stamp);
     const entry = isOvertaken ? kept : fetched;
-    if (fetched.failed || entry.failed) return fallback(entry, "cached");
+    if (fetched.failed || entry.failed) return this.#fallback(key, entry, "cached");
     const { ttlMs, clock } = this.#options;
-    const isFresh = entry.needed === undefined && (ttlMs === 0 || clock.now() < entry.freshUntil);
-    return isFresh ? { kind: "fresh", value: entry.value } : fallback(entry, "stale");
+    const isFresh = !this.#demands.has(key) && (ttlMs === 0 || clock.now() < entry.freshUntil);
+    return isFresh ? { kind: "fresh", value: entry.value } : this.#fallback(key, entry, "stale");
+  }
+
+  #fallback(key: string, { value }: Entry<V>, kind: "stale" | "cached"): Found<V> {
+    return this.isWithdrawn(key) ? { kind: "unavailable" } : { kind, value };
   }
 
   /** Resolves once the store answered for this key, or failed to. Never rejects. */
@@ -361,7 +440,8 @@ export class FreshCache<V> {
       const readAt = askedAt - worth.ageMs;
       const stamp = stamps.get(worth) ?? { version: worth.version, askedAt, readAt };
       stamps.set(worth, stamp);
-      const previous = this.#options.memory.peek(key);
+      const isNew = this.peek(key) === undefined;
+      const previous = isNew ? "none" : this.#demands.has(key) ? "outdated" : "good";
       const entry = this.#remember(key, value.get(key), worth, stamp);
       outcome.set(key, entry);
       if (entry.stamp !== stamp) continue;
@@ -378,7 +458,7 @@ export class FreshCache<V> {
   #atLeast(keys: readonly string[]): Version | undefined {
     let newest = this.#options.floor()?.version;
     for (const key of keys) {
-      const needed = this.#options.memory.peek(key)?.needed?.version;
+      const needed = this.#demands.get(key)?.needed.version;
       if (needed === undefined) continue;
       if (newest === undefined || (newest.epoch === needed.epoch && newest.revision < needed.revision)) {
         newest = needed;
@@ -391,9 +471,9 @@ export class FreshCache<V> {
   #askAgain(keys: Iterable<string>, askedAt: number): void {
     for (const key of keys) {
       // As it is now: the notice may have arrived together with the answer.
-      const entry = this.#options.memory.peek(key);
-      if (entry?.needed === undefined || entry.failed) continue;
-      if (askedAt < entry.neededSince) void this.#fetch(key);
+      const demand = this.#demands.get(key);
+      if (demand === undefined || askedAt >= demand.since) continue;
+      if (this.peek(key)?.failed === false) void this.#fetch(key);
     }
   }
 
@@ -404,25 +484,25 @@ export class FreshCache<V> {
     // An answer older than what is known changes nothing, but the store did answer.
     if (known !== undefined && isOlder(stamp, known.stamp)) {
       const retryFrom = ttlMs > 0 ? now + RETRY_OLD_AFTER_MS : 0;
-      return this.#keep(key, { ...known, failed: false, retryFrom });
+      return this.#replace(key, { ...known, failed: false, retryFrom });
     }
 
-    const needed = this.#unsatisfied(stamp, known?.needed);
+    const demanded = known === undefined ? undefined : this.#demands.get(key);
+    const needed = this.#unsatisfied(stamp, demanded?.needed);
     const { ttl, waitTtl } = this.#spreadTtls(key, value, worth.version);
     const readAt = stamp.askedAt - worth.ageMs;
     const freshUntil = needed === undefined ? readAt + ttl : now;
-    return this.#keep(key, {
+    const entry = {
       value,
       stamp,
       readAt,
       freshUntil,
       waitFrom: readAt + 2 * waitTtl,
-      needed,
-      neededSince: needed !== undefined && needed === known?.needed ? known.neededSince : now,
       failed: false,
-      isWithdrawn: false,
       retryFrom: ttlMs > 0 && freshUntil <= now ? now + RETRY_OLD_AFTER_MS : 0,
-    });
+    };
+    const since = demanded !== undefined && needed === demanded.needed ? demanded.since : now;
+    return this.#keep(key, entry, needed === undefined ? undefined : { needed, since, kind: "expired" });
   }
 
   /** How long a value is fresh, and half of how long nothing has to wait for a newer one. */
@@ -449,25 +529,35 @@ export class FreshCache<V> {
     const known = this.#options.memory.peek(key);
     // A later fetch that succeeded knows better.
     if (known === undefined || known.stamp.askedAt > askedAt) return known;
-    return this.#keep(key, { ...known, failed: true });
+    return this.#replace(key, { ...known, failed: true });
   }
 
-  #keep(key: string, entry: Entry<V>): Entry<V> {
+  #keep(key: string, entry: Entry<V>, demand: Demand | undefined): Entry<V> {
+    if (demand === undefined) this.#demands.delete(key);
+    else this.#demands.set(key, demand);
+    return this.#replace(key, entry);
+  }
+
+  /** What it falls short of is the same. */
+  #replace(key: string, entry: Entry<V>): Entry<V> {
     this.#options.memory.set(key, entry);
-    if (entry.needed === undefined) this.#outdated.delete(key);
-    else this.#outdated.add(key);
     return entry;
   }
 }
 
-/** At which version an entry holds: at that of the last poll too, unless it is known to be outdated. */
-export function holdsAt(
-  { stamp, needed }: Pick<Entry<unknown>, "stamp" | "needed">,
-  polled: Version | undefined,
-): Version | undefined {
-  return needed === undefined && isAtLeast(polled, stamp.version) ? polled : stamp.version;
+/** Each kind of demand, for all keys of which one notice tells. */
+function demandOf(needed: Stamp, since: number): { readonly [K in Demand["kind"]]: Demand } {
+  return {
+    expired: { needed, since, kind: "expired" },
+    dropped: { needed, since, kind: "dropped" },
+    withdrawn: { needed, since, kind: "withdrawn" },
+  };
 }
 
-function fallback<V>({ value, isWithdrawn }: Entry<V>, kind: "stale" | "cached"): Found<V> {
-  return isWithdrawn ? { kind: "unavailable" } : { kind, value };
+/** At which version something holds: at that of the last poll too, unless it is known to be outdated. */
+export function holdsAt(
+  { stamp, isOutdated }: Pick<Known<unknown>, "stamp" | "isOutdated">,
+  polled: Version | undefined,
+): Version | undefined {
+  return !isOutdated && isAtLeast(polled, stamp.version) ? polled : stamp.version;
 }

@@ -28,6 +28,9 @@ test("the memory of entities never grows past its limit and holds one entry a ke
       expect(new Set(keys).size).toBe(keys.length);
       const newest = new Map(writes.map(([key, has]) => [`k${key}`, has ? present : absent]));
       expect(keys.map((key) => memory.peek(key))).toEqual(keys.map((key) => newest.get(key)));
+      const shown: unknown[] = [];
+      memory.forEach((entry, key) => shown.push([key, entry]));
+      expect(shown).toEqual(keys.map((key) => [key, newest.get(key)]));
     }),
   );
 });

@@ -8,6 +8,8 @@ export interface Memory<E> {
   delete(key: string): void;
   /** Without counting as a use; the least recently used first, so that setting all again keeps their order. */
   keys(): Iterable<string>;
+  /** In the order of `keys()`; without counting as a use. */
+  forEach(visit: (entry: E, key: string) => void): void;
   /** What would be missed most first; without counting as a use. */
   byWorth(): Iterable<string>;
   /** Without counting as a use. */
@@ -45,6 +47,10 @@ export function createEntityMemory<E extends MayBeAbsent>(entriesMax: number): M
       yield* present.rkeys();
       yield* absent.rkeys();
     },
+    forEach(visit) {
+      present.rforEach(visit);
+      absent.rforEach(visit);
+    },
     *byWorth() {
       yield* present.keys();
       yield* absent.keys();
@@ -81,6 +87,10 @@ export function createFlagMemory<E extends object>(
     *keys() {
       yield* defined.keys();
       yield* others.rkeys();
+    },
+    forEach(visit) {
+      defined.forEach(visit);
+      others.rforEach(visit);
     },
     *byWorth() {
       yield* defined.keys();

@@ -1,16 +1,17 @@
 import { isSameVersion, type Version } from "../evaluation/version.ts";
-import type { Changes } from "../store/flag-store.ts";
+import type { Changes, ListedChanges } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
 
 /** What changed between two polls. */
 interface Step {
   readonly from: Version;
   readonly to: Version;
-  /** By id, when it was committed last; undefined where that is not known. */
-  readonly flags: Committed;
-  readonly entities: Committed;
+  readonly changes: ListedChanges;
+  /** When the poll set out. */
+  readonly askedAt: number;
 }
 
+/** By id, when it was committed last; undefined where that is not known. */
 type Committed = ReadonlyMap<string, number | undefined>;
 
 const STEPS_MAX = 1_000;
@@ -41,11 +42,8 @@ export class ChangeLog {
       return;
     }
     if (isSameVersion(from, to)) return;
-    const { flagIds, entityIds, committedAgo } = changes;
-    const flags = toCommitted(flagIds, committedAgo?.flagsMs, askedAt);
-    const entities = toCommitted(entityIds, committedAgo?.entitiesMs, askedAt);
-    this.#steps.push({ from, to, flags, entities });
-    this.#idCount += flags.size + entities.size;
+    this.#steps.push({ from, to, changes, askedAt });
+    this.#idCount += countOf(changes);
     while (this.#steps.length > STEPS_MAX || this.#idCount > IDS_MAX) this.#forgetOldest();
   }
 
@@ -56,8 +54,13 @@ export class ChangeLog {
     const oldest = this.#steps[0]?.from ?? newest;
     if (version.revision < oldest.revision) return UNKNOWN;
     const later = this.#steps.filter(({ to }) => to.revision > version.revision);
-    const flags = new Map(later.flatMap((step) => [...step.flags]));
-    const entities = new Map(later.flatMap((step) => [...step.entities]));
+    const flags = new Map<string, number | undefined>();
+    const entities = new Map<string, number | undefined>();
+    for (const { changes, askedAt } of later) {
+      const { flagIds, entityIds, committedAgo } = changes;
+      addCommitted(flags, flagIds, committedAgo?.flagsMs, askedAt);
+      addCommitted(entities, entityIds, committedAgo?.entitiesMs, askedAt);
+    }
     const listed = { kind: "listed", flagIds: [...flags.keys()], entityIds: [...entities.keys()] } as const;
     const [flagsMs, entitiesMs] = [this.#agesOf(flags), this.#agesOf(entities)];
     if (flagsMs === undefined || entitiesMs === undefined) return listed;
@@ -75,14 +78,23 @@ export class ChangeLog {
     const [oldest, ...rest] = this.#steps;
     if (oldest === undefined) return;
     this.#steps = rest;
-    this.#idCount -= oldest.flags.size + oldest.entities.size;
+    this.#idCount -= countOf(oldest.changes);
   }
 }
 
-function toCommitted(
+function countOf({ flagIds, entityIds }: ListedChanges): number {
+  return flagIds.length + entityIds.length;
+}
+
+function addCommitted(
+  committed: Map<string, number | undefined>,
   ids: readonly string[],
   agoMs: readonly number[] | undefined,
   askedAt: number,
-): Committed {
-  return new Map(ids.map((id, i) => [id, agoMs?.[i] === undefined ? undefined : askedAt - agoMs[i]]));
+): void {
+  let i = 0;
+  for (const id of ids) {
+    const ago = agoMs?.[i++];
+    committed.set(id, ago === undefined ? undefined : askedAt - ago);
+  }
 }

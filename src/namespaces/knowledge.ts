@@ -122,11 +122,12 @@ export class Knowledge {
     this.committedAt = committedAgoMs === undefined ? undefined : askedAt - committedAgoMs;
     const isOtherEpoch = previous !== undefined && !sameEpoch(previous.stamp, stamp);
     if (isOtherEpoch) this.#options.events.onEpochChange(answer.version, previous.stamp.version);
-    this.#replaceKillSet(this.#withNewerRows(polled));
+    const next = this.#withNewerRows(polled);
     // A store without versions cannot say what changed: there the times to live decide alone.
     if (answer.version !== undefined) {
       this.states.applyChanges(this.#mixesEpochs ? { kind: "unknown" } : changes, stamp);
     }
+    this.#replaceKillSet(next);
     this.#mixesEpochs = isOtherEpoch;
     // What happened before the start took as long as this was away.
     const isNews = !isOtherEpoch && previous !== undefined && previous.stamp.askedAt !== BEFORE_START;

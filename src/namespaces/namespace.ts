@@ -1,5 +1,5 @@
 import type { CacheTier } from "../cache/cached-states.ts";
-import { type Entry, holdsAt } from "../cache/fresh-cache.ts";
+import { holdsAt, type Known } from "../cache/fresh-cache.ts";
 import { refreshAhead } from "../cache/refresh-ahead.ts";
 import { canExist, canHaveOverrides, Evaluator, type MaybeLater } from "../evaluation/evaluator.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
@@ -346,6 +346,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   }
 
   function checkReady(): void {
+    if (readiness.reached) return;
     if (hasDescriptors() && killSet.value !== undefined && states.knowsFlags(definedIds())) readiness.reach();
   }
 
@@ -361,17 +362,17 @@ export function openNamespace(options: NamespaceOptions): Namespace {
   }
 
   /** What is not known to be outdated holds at the kill set's version too: every poll says what changed. */
-  function toRow<V>(entry: Entry<V> | undefined, polled: Version | undefined): KnownRow<V> {
-    if (entry === undefined) return { kind: "unknown" };
-    const { value, readAt } = entry;
-    return { kind: "known", value, version: holdsAt(entry, polled), readAt };
+  function toRow<V>(known: Known<V> | undefined, polled: Version | undefined): KnownRow<V> {
+    if (known === undefined) return { kind: "unknown" };
+    const { value, readAt } = known;
+    return { kind: "known", value, version: holdsAt(known, polled), readAt };
   }
 
   /** Of what cannot exist there is no row: nobody is asked, and nothing is remembered. */
   async function toRows<V>(
     ids: readonly string[],
     isPossible: (id: string) => boolean,
-    read: (ids: readonly string[]) => Promise<readonly (Entry<V> | undefined)[]>,
+    read: (ids: readonly string[]) => Promise<readonly (Known<V> | undefined)[]>,
   ): Promise<readonly KnownRow<V>[]> {
     const possible = ids.filter(isPossible);
     // As of now: a poll that arrives meanwhile may say that what was read had changed.

@@ -27,15 +27,19 @@ export class PropagationWatch {
 
   /** A poll said that these have changed; `agoMs` is since when, as of `askedAt`, in their order. */
   changed(tier: CacheTier, ids: readonly string[], agoMs: readonly number[], askedAt: number): void {
+    const { isOutdated, onPropagation, clock } = this.#options;
     const awaited = this.#awaited[tier];
-    for (const [i, id] of ids.entries()) {
-      const ago = agoMs[i];
-      if (ago === undefined) continue;
+    const now = clock.now();
+    let i = 0;
+    for (const id of ids) {
+      const ago = agoMs[i++];
+      const committedAt = ago === undefined ? awaited.get(id) : askedAt - ago;
+      if (committedAt === undefined) continue;
       // Of two changes of one flag that follow each other closely, the first is never in force.
       awaited.delete(id);
-      awaited.set(id, askedAt - ago);
+      if (isOutdated(tier, id)) awaited.set(id, committedAt);
+      else onPropagation(now - committedAt);
     }
-    this.read(tier, ids);
     for (const id of awaited.keys()) {
       if (awaited.size <= AWAITED_MAX) break;
       awaited.delete(id);
