@@ -1,7 +1,7 @@
 import type { MaybeLater, States } from "../evaluation/evaluator.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
 import type { Remembered } from "../evaluation/remembered.ts";
-import type { FlagState, Found, Override, Overrides } from "../evaluation/state.ts";
+import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
 import { isOlder, type Stamp } from "../evaluation/version.ts";
 import type { Changes, FlagStore } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
@@ -28,7 +28,8 @@ export interface CachedStatesOptions {
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
   readonly onFlagRows: (rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp) => void;
-  readonly onOverrideRows: (entityIds: readonly string[], rows: Iterable<Override>, stamp: Stamp) => void;
+  /** Of those entities that have overrides, what they are. */
+  readonly onOverrideRows: (entityIds: readonly string[], found: readonly Overrides[], stamp: Stamp) => void;
   /** A row is about to be told of which nothing was remembered. */
   readonly onNewRow: (tier: CacheTier, id: string) => void;
   readonly onLookUp: (tier: CacheTier, hit: boolean) => void;
@@ -84,7 +85,7 @@ export class CachedStates implements States {
       onAnswer: (entityIds, { value }, stamp) =>
         options.onOverrideRows(
           entityIds,
-          entityIds.flatMap((entityId) => [...(value.get(entityId)?.values() ?? [])]),
+          entityIds.flatMap((entityId) => value.get(entityId) ?? []),
           stamp,
         ),
       onLearnt(entityId, previous) {

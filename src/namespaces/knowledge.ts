@@ -9,7 +9,7 @@ import {
   restoreKills,
 } from "../evaluation/kill-set.ts";
 import { BEFORE_START } from "../evaluation/remembered.ts";
-import type { FlagState, KilledOverride, Override } from "../evaluation/state.ts";
+import type { FlagState, KilledOverride, Override, Overrides } from "../evaluation/state.ts";
 import { isOlder, type Stamp, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { isSameList } from "../flags/flag-value.ts";
@@ -74,7 +74,7 @@ export class Knowledge {
       floor: () => this.killSet.value?.stamp,
       onNewRow: (tier, id) => this.#propagation.forget(tier, id),
       onFlagRows: (rows, stamp) => this.#applyFlagRows(rows, stamp),
-      onOverrideRows: (entityIds, rows, stamp) => this.#applyOverrideRows(entityIds, rows, stamp),
+      onOverrideRows: (entityIds, found, stamp) => this.#applyOverrideRows(entityIds, found, stamp),
     });
   }
 
@@ -171,8 +171,9 @@ export class Knowledge {
     this.#propagation.read("flags", rows.keys());
   }
 
-  #applyOverrideRows(entityIds: readonly string[], rows: Iterable<Override>, stamp: Stamp): void {
-    for (const row of rows) this.#invalidValues.check(row, this.#typeOf(row));
+  #applyOverrideRows(entityIds: readonly string[], found: readonly Overrides[], stamp: Stamp): void {
+    for (const overrides of found)
+      for (const row of overrides.values()) this.#invalidValues.check(row, this.#typeOf(row));
     this.#checkEpoch(stamp);
     this.#propagation.read("overrides", entityIds);
   }
