@@ -198,8 +198,8 @@ export class CachedStates implements States {
     this.#flags.refreshOutdated();
     this.#overrides.refreshOutdated();
     const listed = changes.kind === "listed";
-    this.#flags.expire(listed ? changes.flagIds : [...this.#flags.keys()], stamp);
-    this.#overrides.expire(listed ? changes.entityIds : [...this.#overrides.keys()], stamp);
+    this.#flags.expire(listed ? changes.flagIds : this.#flags.keys(), stamp);
+    this.#overrides.expire(listed ? changes.entityIds : this.#overrides.keys(), stamp);
   }
 
   /**
