@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { eventually } from "../../test/support/eventually.ts";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { MemoryStore } from "../../test/support/memory-store.ts";
@@ -249,6 +250,15 @@ describe("how long a change takes from its commit until it is in force is told",
     store.set(stateOf("digest/1", { value: weekly }));
     await learn({ "digest/1": 10, "digest/2": 30, "user-1": 20 }, 100);
     expect(told.toSorted((a, b) => a - b)).toEqual([30, 110, 120]);
+  });
+
+  test("of each of many changes, too, of which the rest of the process does not wait for the end", async () => {
+    const { store, learn } = await openMeasured();
+    const changed = Array.from({ length: 2_000 }, (_, i) => [`user-${i + 10}`, i] as const);
+    for (const [user] of changed) store.setOverride(overrideOf("digest/1", user));
+    await learn(Object.fromEntries(changed), 0);
+    await eventually(() => told.length === changed.length);
+    expect(told).toEqual(changed.map(([, ago]) => ago));
   });
 
   test("not before a row that is new enough was read", async () => {

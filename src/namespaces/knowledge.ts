@@ -17,6 +17,7 @@ import { ChangeLog } from "../kills/change-log.ts";
 import type { Answer, Kills, ListedChanges } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
 import { Latest } from "../system/latest.ts";
+import { giveWay, runInSlices } from "../system/run-in-slices.ts";
 import { type InvalidValue, InvalidValueWatch } from "./invalid-value-watch.ts";
 import { PropagationWatch } from "./propagation-watch.ts";
 
@@ -38,6 +39,9 @@ export interface KnowledgeOptions
   /** The rows come from another epoch than the kill set: the kill set has to be read again. */
   readonly onOutdatedKillSet: () => void;
 }
+
+/** Changes of one poll. */
+const MEASURED_AT_ONCE_MAX = 500;
 
 /** All that is known, as it outlives the process. */
 export interface RememberedKnowledge extends RememberedStates {
@@ -131,12 +135,16 @@ export class Knowledge {
     this.#mixesEpochs = isOtherEpoch;
     // What happened before the start took as long as this was away.
     const isNews = !isOtherEpoch && previous !== undefined && previous.stamp.askedAt !== BEFORE_START;
-    if (isNews && changes.kind === "listed") this.#measure(changes, askedAt);
+    if (isNews && changes.kind === "listed") void this.#measure(changes, askedAt);
   }
 
-  #measure({ flagIds, entityIds, committedAgo }: ListedChanges, askedAt: number): void {
-    this.#propagation.changed("flags", flagIds, committedAgo?.flagsMs ?? [], askedAt);
-    this.#propagation.changed("overrides", entityIds, committedAgo?.entitiesMs ?? [], askedAt);
+  /** No evaluation waits for it: where there is much to measure, others have their turn first. */
+  async #measure({ flagIds, entityIds, committedAgo }: ListedChanges, askedAt: number): Promise<void> {
+    if (flagIds.length + entityIds.length > MEASURED_AT_ONCE_MAX) await giveWay();
+    await runInSlices(this.#propagation.changed("flags", flagIds, committedAgo?.flagsMs ?? [], askedAt));
+    await runInSlices(
+      this.#propagation.changed("overrides", entityIds, committedAgo?.entitiesMs ?? [], askedAt),
+    );
   }
 
   /** Then that is what an evaluation answers, whatever the row says. */

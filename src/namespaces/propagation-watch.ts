@@ -11,6 +11,8 @@ export interface PropagationWatchOptions {
 
 /** Changes that are waited for, of each tier: what is forgotten before it is read again is not measured. */
 const AWAITED_MAX = 10_000;
+/** Changes that are taken in at once. */
+const STEP = 100;
 
 /** Measures how long it takes from the commit of a change until an evaluation here answers with it. */
 export class PropagationWatch {
@@ -25,20 +27,31 @@ export class PropagationWatch {
     this.#options = options;
   }
 
-  /** A poll said that these have changed; `agoMs` is since when, as of `askedAt`, in their order. */
-  changed(tier: CacheTier, ids: readonly string[], agoMs: readonly number[], askedAt: number): void {
+  /**
+   * A poll said that these have changed; `agoMs` is since when, as of `askedAt`, in their order. In small steps, for
+   * runInSlices.
+   */
+  *changed(
+    tier: CacheTier,
+    ids: readonly string[],
+    agoMs: readonly number[],
+    askedAt: number,
+  ): Generator<void, void> {
     const { isOutdated, onPropagation, clock } = this.#options;
     const awaited = this.#awaited[tier];
-    const now = clock.now();
     let i = 0;
     for (const id of ids) {
-      const ago = agoMs[i++];
-      const committedAt = ago === undefined ? awaited.get(id) : askedAt - ago;
-      if (committedAt === undefined) continue;
+      const ago = agoMs[i];
+      const known = awaited.get(id);
       // Of two changes of one flag that follow each other closely, the first is never in force.
-      awaited.delete(id);
-      if (isOutdated(tier, id)) awaited.set(id, committedAt);
-      else onPropagation(now - committedAt);
+      const committedAt = ago === undefined ? known : Math.max(askedAt - ago, known ?? -Infinity);
+      if (committedAt !== undefined) {
+        awaited.delete(id);
+        if (isOutdated(tier, id)) awaited.set(id, committedAt);
+        else onPropagation(clock.now() - committedAt);
+      }
+      i += 1;
+      if (i % STEP === 0) yield;
     }
     for (const id of awaited.keys()) {
       if (awaited.size <= AWAITED_MAX) break;
