@@ -1,4 +1,5 @@
-const graphemes = new Intl.Segmenter("en", { granularity: "grapheme" });
+/** Made when first needed: it takes longer than a quick command does otherwise. */
+let segmenter: Intl.Segmenter | undefined;
 
 /** Characters that take two columns of a terminal. */
 const WIDE =
@@ -7,10 +8,7 @@ const WIDE =
 /** How many columns of a terminal a text takes, near enough for a table. */
 export function widthOf(text: string): number {
   if (isPlain(text)) return text.length;
-  return Array.from(graphemes.segment(text), ({ segment }) => widthOfCharacter(segment)).reduce(
-    (a, b) => a + b,
-    0,
-  );
+  return Array.from(graphemesOf(text), ({ segment }) => widthOfCharacter(segment)).reduce((a, b) => a + b, 0);
 }
 
 /** The text in at most `width` columns; `…` marks what was cut off. */
@@ -19,7 +17,7 @@ export function truncate(text: string, width: number): string {
   if (widthOf(text) <= width) return text;
   let start = "";
   let taken = 1;
-  for (const { segment } of graphemes.segment(text)) {
+  for (const { segment } of graphemesOf(text)) {
     taken += widthOfCharacter(segment);
     if (taken > width) break;
     start += segment;
@@ -34,6 +32,11 @@ export function toPrintable(text: string): string {
     if (character === "\t") return "\\t";
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });
+}
+
+function graphemesOf(text: string): Intl.Segments {
+  segmenter ??= new Intl.Segmenter("en", { granularity: "grapheme" });
+  return segmenter.segment(text);
 }
 
 function isPlain(text: string): boolean {
