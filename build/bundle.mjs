@@ -33,7 +33,10 @@ const { metafile } = await build({
   metafile: true,
 });
 await writeFile(join(folder, "LICENSES.txt"), await licencesOf(Object.keys(metafile.inputs)));
-await cp(join(root, "build/main.mjs"), join(root, "dist/main.js"));
+await cp(join(root, "build/main.cjs"), join(root, "dist/main.js"));
+// What is compiled for plugins are modules, as all of this package.
+await writeFile(join(root, "dist/package.json"), JSON.stringify({ type: "commonjs" }));
+await writeFile(join(root, "dist/gen/package.json"), JSON.stringify({ type: "module" }));
 await promisify(execFile)("chmod", ["755", join(root, "dist/main.js")]);
 await promisify(execFile)(process.execPath, [join(root, "build/compile.mjs")]);
 
