@@ -6,7 +6,6 @@ import { type Descriptors, followDescriptors, loadFlags } from "./daemon/descrip
 import { firstContact } from "./daemon/first-contact.ts";
 import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
-import { openAdmin } from "./daemon/open-admin.ts";
 import { openFeed, takeUpUsable } from "./daemon/open-feed.ts";
 import { type OpenStore, openDatabase, openStore } from "./daemon/open-store.ts";
 import { reportServer } from "./daemon/report-server.ts";
@@ -16,7 +15,6 @@ import { type DependencyCheck, DependencyHealth } from "./health/dependency-heal
 import type { ChangeFeed } from "./kills/change-feed.ts";
 import type { SnapshotWriter } from "./kills/snapshot/snapshot-writer.ts";
 import type { Namespace } from "./namespaces/namespace.ts";
-import { ADMIN_PROCEDURES } from "./server/admin-routes.ts";
 import { type HttpServer, openHttpServer } from "./server/http-server.ts";
 import { createRoutes, PROCEDURES } from "./server/routes.ts";
 import { Opened } from "./system/opened.ts";
@@ -57,9 +55,11 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     const database = openDatabase(config, deps);
     if (database !== undefined) opened.add(database);
     const flags = await loadFlags(config, deps);
+    // Loaded only where there is one: the start has to be quick.
+    const admin = config.admin === undefined ? undefined : await import("./daemon/open-admin.ts");
     const metrics = createMetrics({
       version: deps.version,
-      procedures: [...PROCEDURES, ...ADMIN_PROCEDURES],
+      procedures: [...PROCEDURES, ...(admin?.ADMIN_PROCEDURES ?? [])],
     });
     opened.defer(() => metrics[Symbol.dispose]());
 
@@ -166,10 +166,10 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       onDrop,
     });
     opened.add(server);
-    const admin = await openAdmin({ config, deps, metrics, stopping: stopping.signal });
+    const adminServer = await admin?.openAdmin({ config, deps, metrics, stopping: stopping.signal });
     // Both drain at once: together they have the time that one has.
     opened.defer(async () => {
-      await Promise.all([server[Symbol.asyncDispose](), admin?.[Symbol.asyncDispose]()]);
+      await Promise.all([server[Symbol.asyncDispose](), adminServer?.[Symbol.asyncDispose]()]);
     });
     // The sweep that is under way set out before.
     namespace.whenReady(stopping.signal).then(
@@ -185,7 +185,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
 
     return {
       address: server.address,
-      adminAddress: admin?.address,
+      adminAddress: adminServer?.address,
       namespace,
       metrics,
       get checks() {

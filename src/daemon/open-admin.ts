@@ -1,11 +1,13 @@
 import type { Config } from "../config/settings.ts";
-import { createAdminRoutes } from "../server/admin-routes.ts";
+import { ADMIN_PROCEDURES, createAdminRoutes } from "../server/admin-routes.ts";
 import { type HttpServer, openHttpServer } from "../server/http-server.ts";
 import { ListenError } from "../server/listener/listen.ts";
 import { openFlagAdmin } from "../store/flag-admin.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { DaemonDeps } from "./deps.ts";
 import { reportServer } from "./report-server.ts";
+
+export { ADMIN_PROCEDURES };
 
 export interface AdminParts {
   readonly config: Config;
