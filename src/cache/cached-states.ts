@@ -170,8 +170,9 @@ export class CachedStates implements States {
 
   /** When the oldest of these flags was read from the database; undefined if none is known. */
   oldestReadAt(flagIds: readonly string[]): number | undefined {
-    const readAt = flagIds.flatMap((flagId) => this.#flags.peek(flagId)?.readAt ?? []);
-    return readAt.length === 0 ? undefined : readAt.reduce((oldest, at) => Math.min(oldest, at));
+    let oldest = Infinity;
+    for (const flagId of flagIds) oldest = Math.min(oldest, this.#flags.peek(flagId)?.readAt ?? Infinity);
+    return oldest === Infinity ? undefined : oldest;
   }
 
   /** The descriptors were replaced: what they no longer define is remembered only while there is room. */
