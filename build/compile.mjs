@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -16,6 +16,8 @@ const DESCRIPTORS =
 const READY_MAX_MS = 5_000;
 
 const folder = await mkdtemp(join(tmpdir(), "pbflagd-build-"));
+// Root's Postgres runs under another account.
+await chmod(folder, 0o755);
 try {
   await record(["dev", "--data-dir", join(folder, "data")], untilReady).catch(async (error) => {
     console.log(`Compiling the bundle without a database: ${error.message}`);
