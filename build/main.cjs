@@ -10,10 +10,10 @@ const { constants, Script } = require("node:vm");
 // that sooner than a module.
 
 const filename = join(__dirname, "bundle/pbflagd.cjs");
-const cachedData = readCompiled();
+// Nothing here keeps what was read in memory.
 const script = new Script(readFileSync(filename, "latin1"), {
   filename,
-  ...(cachedData === undefined ? {} : { cachedData }),
+  ...readCompiled(),
   importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
 });
 exports.script = script;
@@ -21,8 +21,10 @@ script.runInThisContext()(createRequire(filename), pathToFileURL(filename).href)
 
 function readCompiled() {
   try {
-    return readFileSync(join(__dirname, `bundle/pbflagd-${process.version}-${process.arch}.bin`));
+    return {
+      cachedData: readFileSync(join(__dirname, `bundle/pbflagd-${process.version}-${process.arch}.bin`)),
+    };
   } catch {
-    return undefined;
+    return {};
   }
 }

@@ -48,7 +48,10 @@ function runCommand(): Promise<number> {
   return run(process.argv.slice(2), {
     stdout: (text) => void process.stdout.write(text),
     stderr: (text) => void process.stderr.write(text),
-    stdin: process.stdin,
+    // Opened only where it is read.
+    get stdin() {
+      return process.stdin;
+    },
     env: process.env,
     isTerminal: isatty(process.stdout.fd),
     columns: process.stdout.columns ?? 100,
