@@ -30,6 +30,9 @@ const restSeconds = Number(options.rest);
 if (![flagCount, rounds, restSeconds].every((number) => Number.isInteger(number) && number > 0))
   throw new Error("Cannot measure: --flags, --rounds and --rest must be whole numbers above 0");
 
+/** Between two probes of its readiness: answering them without a pause would be a good part of what it does. */
+const PROBE_PAUSE_MS = 5;
+
 const BARE = `const server = require("node:http").createServer((_, response) => response.end("ok"));
 server.listen(0, "127.0.0.1", () => console.log(JSON.stringify({ event: "serving", address: server.address() })));`;
 
@@ -47,7 +50,8 @@ async function start(args: readonly string[]): Promise<Started> {
   try {
     const port = await servingPort(child);
     const listensMs = performance.now() - startedAt;
-    while ((await fetch(`http://127.0.0.1:${port}/readyz`)).status !== 200);
+    while ((await fetch(`http://127.0.0.1:${port}/readyz`)).status !== 200)
+      await systemClock.sleep(PROBE_PAUSE_MS);
     const readyMs = performance.now() - startedAt;
     const busyMs = await busyMsOf(child.pid ?? 0);
     await systemClock.sleep(restSeconds * 1_000);
