@@ -3,6 +3,7 @@ import { openConfiguredNamespace } from "./daemon/configured-namespace.ts";
 import { feedHealth, stateFolder, stateHealth, withoutTrouble } from "./daemon/dependencies.ts";
 import type { DaemonDeps } from "./daemon/deps.ts";
 import { type Descriptors, followDescriptors, loadFlags } from "./daemon/descriptors.ts";
+import { firstAnswers } from "./daemon/first-answers.ts";
 import { firstContact } from "./daemon/first-contact.ts";
 import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
@@ -102,7 +103,8 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     hears.namespace = namespace;
     hears.snapshot = keepKnowledge(namespace, { config, flags, metrics, deps });
     if (hears.snapshot !== undefined) opened.add(hears.snapshot);
-    const feed = openFeed({ config, deps, namespace, pool });
+    const startsAfter = (signal: AbortSignal) => firstAnswers(namespace, { clock, signal });
+    const feed = openFeed({ config, deps, namespace, pool, startsAfter });
     if (feed !== undefined) hears.feed = opened.add(feed);
     observe(metrics, { namespace, pool, feed, clock });
 
@@ -176,7 +178,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       () => health.sweepSoon(),
       () => {},
     );
-    const sweeping = health.run(stopping.signal);
+    const sweeping = startsAfter(stopping.signal).then(() => health.run(stopping.signal));
     opened.defer(async () => {
       stopping.abort();
       await sweeping;

@@ -13,10 +13,12 @@ export interface FeedParts {
   readonly namespace: Pick<Namespace, "changeNoticed" | "changesMissed" | "storeReturned">;
   /** Undefined in root mode. */
   readonly pool: Pick<UpstreamPool, "follow" | "canFollow"> | undefined;
+  /** What the database's feed waits for before it connects. Unset: nothing. */
+  readonly startsAfter?: (signal: AbortSignal) => Promise<void>;
 }
 
 /** What tells this daemon of changes at once: the database, or an upstream. The poll goes on beside it. */
-export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFeed | undefined {
+export function openFeed({ config, deps, namespace, pool, startsAfter }: FeedParts): ChangeFeed | undefined {
   const { clock, random, logger } = deps;
   const options: ChangeFeedOptions = {
     onNotice: (notice) => namespace.changeNoticed(notice),
@@ -33,7 +35,7 @@ export function openFeed({ config, deps, namespace, pool }: FeedParts): ChangeFe
     random,
   };
   const url = config.databaseListen ?? config.database;
-  if (url !== undefined) return openPostgresFeed({ ...options, url });
+  if (url !== undefined) return openPostgresFeed({ ...options, url, startsAfter });
   if (pool === undefined) return undefined;
   return openUpstreamFeed({ ...options, pool });
 }

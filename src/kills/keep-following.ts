@@ -20,6 +20,8 @@ export interface KeepFollowingOptions extends Omit<ChangeFeedOptions, "onNotice"
   readonly follow: (progress: Progress, signal: AbortSignal) => Promise<never>;
   /** What comes after a failure; `chance` is 0 to 1. Unset: it is broken, for `reconnectDelayMs`. */
   readonly afterFailure?: (error: unknown, chance: number) => Retry;
+  /** What the first try waits for; ends when the signal aborts, and never rejects. Unset: nothing. */
+  readonly startsAfter?: ((signal: AbortSignal) => Promise<void>) | undefined;
 }
 
 const DELAY_FIRST_MS = 200;
@@ -27,7 +29,7 @@ const DELAY_MAX_MS = 5_000;
 
 /** A feed that follows, and after each failure tries again, at first soon and at the latest after five seconds. */
 export function keepFollowing(options: KeepFollowingOptions): ChangeFeed {
-  const { clock, random, follow, afterFailure, onStateChange } = options;
+  const { clock, random, follow, afterFailure, startsAfter, onStateChange } = options;
   const stop = new AbortController();
   let state: FeedState = { kind: "connecting" };
 
@@ -47,6 +49,7 @@ export function keepFollowing(options: KeepFollowingOptions): ChangeFeed {
         inVain = 0;
       },
     };
+    if (startsAfter !== undefined) await startsAfter(stop.signal);
     while (!stop.signal.aborted) {
       const error: unknown = await follow(progress, stop.signal).catch((cause: unknown) => cause);
       if (stop.signal.aborted) return;

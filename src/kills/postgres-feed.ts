@@ -8,10 +8,10 @@ import { LISTEN, READ_LISTENING } from "../store/postgres-statements.ts";
 import { Alarm } from "../system/alarm.ts";
 import { withDeadline } from "../upstream/transport/deadline.ts";
 import type { ChangeFeed, ChangeFeedOptions } from "./change-feed.ts";
-import { keepFollowing, type Progress } from "./keep-following.ts";
+import { type KeepFollowingOptions, keepFollowing, type Progress } from "./keep-following.ts";
 import { NoticeInbox } from "./notice-inbox.ts";
 
-export interface PostgresFeedOptions extends ChangeFeedOptions {
+export interface PostgresFeedOptions extends ChangeFeedOptions, Pick<KeepFollowingOptions, "startsAfter"> {
   /** Of the database itself: behind a pooler that shares sessions out, nobody can listen. */
   readonly url: string;
 }
