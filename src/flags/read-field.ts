@@ -18,7 +18,11 @@ const labelRepeated = 3;
 
 /** Reads a `google.protobuf.FieldDescriptorProto`. Throws a WireError. */
 export function readField(field: WireReader): FieldShape {
-  let [name, number, label, type, typeName] = ["", 0, 0, 0, ""];
+  let name = "";
+  let number = 0;
+  let label = 0;
+  let type = 0;
+  let typeName = "";
   const options: WireReader[] = [];
   while (field.next()) {
     if (field.no === 1) name = field.text();

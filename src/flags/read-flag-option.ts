@@ -19,7 +19,9 @@ export const unknownKind = "a field unknown here";
 
 /** Throws a WireError. */
 export function readFlagOption(option: WireReader): FlagOption {
-  let [description, layer, oldLayer]: [string, string, number?] = ["", ""];
+  let description = "";
+  let layer = "";
+  let oldLayer: number | undefined;
   const defaults: WireReader[] = [];
   const supported: Uint8Array[] = [];
   while (option.next()) {

@@ -150,7 +150,17 @@ export class WireReader {
   }
 
   #readVarint(): void {
-    let [low, high, at] = [0, 0, this.#at];
+    let at = this.#at;
+    const first = this.#bytes[at] ?? 0;
+    // As nearly all are.
+    if (first < 0x80 && at < this.#end) {
+      this.#low = first;
+      this.#high = 0;
+      this.#at = at + 1;
+      return;
+    }
+    let low = 0;
+    let high = 0;
     for (let shift = 0; ; shift += 7) {
       if (at >= this.#end) throw new WireError("premature EOF");
       if (shift >= 70) throw new WireError("invalid varint");
