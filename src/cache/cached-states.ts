@@ -5,7 +5,7 @@ import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
 import { isOlder, type Stamp } from "../evaluation/version.ts";
 import type { Changes, FlagStore } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
-import { type Entry, FreshCache, type Known } from "./fresh-cache.ts";
+import { type Entry, FreshCache, type HitsAndMisses, type Known } from "./fresh-cache.ts";
 import { createEntityMemory, createFlagMemory, type Memory } from "./memory.ts";
 
 /** What the daemon remembers at two levels, as the metrics name them. */
@@ -32,7 +32,8 @@ export interface CachedStatesOptions {
   readonly onOverrideRows: (entityIds: readonly string[], found: readonly Overrides[], stamp: Stamp) => void;
   /** A row is about to be told of which nothing was remembered. */
   readonly onNewRow: (tier: CacheTier, id: string) => void;
-  readonly onLookUp: (tier: CacheTier, hit: boolean) => void;
+  /** Told once for all that was looked up together. */
+  readonly onLookUps: (tier: CacheTier, counted: HitsAndMisses) => void;
   /** The store told something. News: what was missing until now, or was known to have changed. */
   readonly onLearnt?: (isNews: boolean) => void;
 }
@@ -57,7 +58,7 @@ export class CachedStates implements States {
   readonly #isDefined: CachedStatesOptions["isDefined"];
 
   constructor(options: CachedStatesOptions) {
-    const { store, isCut, floor, isDefined, negativeTtlMs, jitter, clock, random, onLookUp, onLearnt } =
+    const { store, isCut, floor, isDefined, negativeTtlMs, jitter, clock, random, onLookUps, onLearnt } =
       options;
     this.#isDefined = isDefined;
     const common = { negativeTtlMs, jitter, clock, random, isCut, floor };
@@ -74,8 +75,7 @@ export class CachedStates implements States {
         if (previous === "none") options.onNewRow("flags", flagId);
         onLearnt?.(previous === "none" ? isDefined(flagId) : previous === "outdated");
       },
-      onHit: () => onLookUp("flags", true),
-      onMiss: () => onLookUp("flags", false),
+      onRead: (counted) => onLookUps("flags", counted),
     });
     this.#overrides = new FreshCache<Overrides>({
       ...common,
@@ -92,21 +92,20 @@ export class CachedStates implements States {
         if (previous === "none") options.onNewRow("overrides", entityId);
         onLearnt?.(previous === "outdated");
       },
-      onHit: () => onLookUp("overrides", true),
-      onMiss: () => onLookUp("overrides", false),
+      onRead: (counted) => onLookUps("overrides", counted),
     });
   }
 
-  flagState(flagId: string): MaybeLater<Found<FlagState>> {
-    return this.#flags.read(flagId);
+  flagState(flagId: string, now?: number): MaybeLater<Found<FlagState>> {
+    return this.#flags.read(flagId, now);
   }
 
-  flagStates(flagIds: readonly string[]): MaybeLater<readonly Found<FlagState>[]> {
-    return this.#flags.readMany(flagIds);
+  flagStates(flagIds: readonly string[], now?: number): MaybeLater<readonly Found<FlagState>[]> {
+    return this.#flags.readMany(flagIds, now);
   }
 
-  overrides(entityId: string): MaybeLater<Found<Overrides>> {
-    return this.#overrides.read(entityId);
+  overrides(entityId: string, now?: number): MaybeLater<Found<Overrides>> {
+    return this.#overrides.read(entityId, now);
   }
 
   /** What is remembered of each flag, for another evaluator; see `FreshCache.current`. */

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import type { Stamp, Version } from "../evaluation/version.ts";
 import type { Answer } from "../store/flag-store.ts";
-import { type Entry, FreshCache, type FreshCacheOptions } from "./fresh-cache.ts";
+import { type Entry, FreshCache, type FreshCacheOptions, type HitsAndMisses } from "./fresh-cache.ts";
 import { createEntityMemory } from "./memory.ts";
 
 const TTL = 1_000;
@@ -65,6 +65,22 @@ test("reads in one turn share one batch, and reads of one key share one fetch", 
   expect(source.asked).toEqual([["a", "b"]]);
   await cache.readMany(["b", "c", "d"]);
   expect(source.asked[1]).toEqual(["c", "d"]);
+});
+
+test("what is read together is counted together, by what was in memory and what was not", async () => {
+  const counted: HitsAndMisses[] = [];
+  const { cache, source } = createCache({ onRead: (reads) => counted.push(reads) });
+  await cache.read("a");
+  await cache.readMany(["a", "b", "c"]);
+  void cache.read("c");
+  source.cut = true;
+  void cache.readMany(["a", "b", "never seen"]);
+  expect(counted).toEqual([
+    { hits: 0, misses: 1 },
+    { hits: 1, misses: 2 },
+    { hits: 1, misses: 0 },
+    { hits: 2, misses: 1 },
+  ]);
 });
 
 test("a batch larger than the memory still answers every key", async () => {

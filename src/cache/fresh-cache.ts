@@ -1,4 +1,4 @@
-import { isLater, type MaybeLater } from "../evaluation/evaluator.ts";
+import type { MaybeLater } from "../evaluation/evaluator.ts";
 import { BEFORE_START, type Remembered } from "../evaluation/remembered.ts";
 import type { Found } from "../evaluation/state.ts";
 import { isAtLeast, isOlder, type Stamp, type Version } from "../evaluation/version.ts";
@@ -45,6 +45,12 @@ export interface Known<V> extends Pick<Entry<V>, "value" | "stamp" | "readAt"> {
   readonly isOutdated: boolean;
 }
 
+/** Of how many keys something was in memory, and of how many nothing was that could be served. */
+export interface HitsAndMisses {
+  readonly hits: number;
+  readonly misses: number;
+}
+
 export interface FreshCacheOptions<V> {
   /** 0: write-through. Every read asks the store; the memory is only the fallback. */
   readonly ttlMs: number;
@@ -73,8 +79,8 @@ export interface FreshCacheOptions<V> {
   readonly onAnswer?: (keys: readonly string[], answer: BatchAnswer<V>, stamp: Stamp) => void;
   /** What an answer told of a key took the place of what was known, or of nothing. */
   readonly onLearnt?: (key: string, previous: "none" | "good" | "outdated") => void;
-  readonly onHit?: () => void;
-  readonly onMiss?: () => void;
+  /** Something was read: once for all keys that were read together. */
+  readonly onRead?: (counted: HitsAndMisses) => void;
 }
 
 /** What became of each key of a batch; missing where the store failed and nothing was known. */
@@ -84,6 +90,9 @@ interface Batch<V> {
   readonly keys: Set<string>;
   readonly done: Promise<Outcome<V>>;
 }
+
+const ONE_HIT: HitsAndMisses = { hits: 1, misses: 0 };
+const ONE_MISS: HitsAndMisses = { hits: 0, misses: 1 };
 
 /** How long to leave a store alone whose answer was too old, such as a replica that lags. */
 const RETRY_OLD_AFTER_MS = 100;
@@ -118,30 +127,21 @@ export class FreshCache<V> {
     return this.#options.memory.size;
   }
 
-  /** A promise only where the store has to be asked. Never rejects. */
-  read(key: string): MaybeLater<Found<V>> {
-    return this.#readAt(key, this.#options.clock.now());
-  }
-
-  #readAt(key: string, now: number): MaybeLater<Found<V>> {
+  /** A promise only where the store has to be asked. `now` is on the monotonic clock. Never rejects. */
+  read(key: string, now = this.#options.clock.now()): MaybeLater<Found<V>> {
     const known = this.#fromMemory(key, now);
-    if (known === undefined || known.kind === "unavailable") this.#options.onMiss?.();
-    else this.#options.onHit?.();
-    return known ?? this.#fetch(key).then((outcome) => this.#afterFetch(key, outcome.get(key)));
+    this.#options.onRead?.(isMiss(known) ? ONE_MISS : ONE_HIT);
+    return known ?? this.#fromStore(key);
   }
 
   /** One answer for each key, in their order. A promise only where the store has to be asked. Never rejects. */
-  readMany(keys: readonly string[]): MaybeLater<readonly Found<V>[]> {
-    // Asking for the time takes as long as the look-up.
-    const now = this.#options.clock.now();
-    const found: MaybeLater<Found<V>>[] = [];
-    const known: Found<V>[] = [];
-    for (const key of keys) {
-      const one = this.#readAt(key, now);
-      found.push(one);
-      if (!isLater(one)) known.push(one);
-    }
-    return known.length === found.length ? known : Promise.all(found.map(async (each) => each));
+  readMany(keys: readonly string[], now = this.#options.clock.now()): MaybeLater<readonly Found<V>[]> {
+    const found = keys.map((key) => this.#fromMemory(key, now));
+    let misses = 0;
+    for (const one of found) if (isMiss(one)) misses += 1;
+    this.#options.onRead?.({ hits: keys.length - misses, misses });
+    if (found.every(isKnown)) return found;
+    return Promise.all(keys.map(async (key, i) => found[i] ?? this.#fromStore(key)));
   }
 
   /**
@@ -367,6 +367,11 @@ export class FreshCache<V> {
     return this.#fallback(key, entry, entry.failed ? "cached" : "stale");
   }
 
+  async #fromStore(key: string): Promise<Found<V>> {
+    const outcome = await this.#fetch(key);
+    return this.#afterFetch(key, outcome.get(key));
+  }
+
   /**
    * Answers from what the fetch brought, which a full memory may have dropped again already. What another fetch brought
    * meanwhile is better where it is newer, and what was withdrawn is not served at all.
@@ -560,4 +565,12 @@ export function holdsAt(
   polled: Version | undefined,
 ): Version | undefined {
   return !isOutdated && isAtLeast(polled, stamp.version) ? polled : stamp.version;
+}
+
+function isKnown<T>(found: Found<T> | undefined): found is Found<T> {
+  return found !== undefined;
+}
+
+function isMiss(found: Found<unknown> | undefined): boolean {
+  return found === undefined || found.kind === "unavailable";
 }

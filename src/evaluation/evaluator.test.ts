@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { Latest } from "../system/latest.ts";
 import { canExist, canHaveOverrides, Evaluator, type MaybeLater, type States } from "./evaluator.ts";
@@ -95,11 +96,11 @@ test("an override look-up that failed leaves the answer to the global state", as
   });
 });
 
-test("every flag decided is told once, with its own id", async () => {
+test("the flags that a call decided are told once, together and with their own ids", async () => {
   const { evaluator, told } = createEvaluator();
   await evaluator.evaluate("digest.frequency", "user-1");
   await evaluator.evaluateMany(["digest/2", "unknown/1"], "");
-  expect(told).toEqual(["digest/1 default", "digest/2 default", "unknown/1 default"]);
+  expect(told).toEqual(["digest/1 default", "digest/2 default,unknown/1 default"]);
 });
 
 test("the length of an id counts in characters, as the database counts them", () => {
@@ -148,7 +149,9 @@ function createEvaluator() {
     flags: new Latest(flags),
     killSet,
     states,
-    onEvaluation: ({ source }, flagId) => told.push(`${flagId} ${source}`),
+    clock: new FakeClock(),
+    onDecided: ({ flags: decided, evaluations }) =>
+      told.push(decided.map(({ id }, i) => `${id} ${evaluations[i]?.source}`).join()),
   });
   const kill = (...flagIds: string[]) => {
     const stamp = { version: undefined, askedAt: 0 };

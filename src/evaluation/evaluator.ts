@@ -1,4 +1,5 @@
 import type { FlagDefinition, FlagTable } from "../flags/definition.ts";
+import type { Clock } from "../system/clock.ts";
 import type { Latest } from "../system/latest.ts";
 import type { KillSet } from "./kill-set.ts";
 import { decide, type Evaluation } from "./precedence.ts";
@@ -7,49 +8,51 @@ import type { FlagState, Found, Override, Overrides } from "./state.ts";
 /** A promise only where the answer is not in memory. */
 export type MaybeLater<T> = T | Promise<T>;
 
-/** Where the evaluator looks things up. Look-ups do not throw: a failure is a `Found`. */
+/**
+ * Where the evaluator looks things up. Look-ups do not throw: a failure is a `Found`. `now` is the time that they go by, on
+ * the monotonic clock, in milliseconds.
+ */
 export interface States {
-  flagState(flagId: string): MaybeLater<Found<FlagState>>;
+  flagState(flagId: string, now: number): MaybeLater<Found<FlagState>>;
   /** One answer for each id, in their order. */
-  flagStates(flagIds: readonly string[]): MaybeLater<readonly Found<FlagState>[]>;
-  overrides(entityId: string): MaybeLater<Found<Overrides>>;
+  flagStates(flagIds: readonly string[], now: number): MaybeLater<readonly Found<FlagState>[]>;
+  overrides(entityId: string, now: number): MaybeLater<Found<Overrides>>;
+}
+
+/** All that one call decided. */
+export interface Decided {
+  /** Under their own ids, whatever they were asked for by. */
+  readonly flags: readonly { readonly id: string }[];
+  readonly entityId: string;
+  /** One for each flag, in their order. */
+  readonly evaluations: readonly Evaluation[];
 }
 
 export interface EvaluatorOptions {
   readonly flags: Latest<FlagTable>;
   readonly killSet: Latest<KillSet | undefined>;
   readonly states: States;
-  /** Told of every flag decided, and whether the kill set held it. */
-  readonly onEvaluation?: (evaluation: Evaluation, flagId: string, entityId: string) => void;
+  /** Read once a call: that takes as long as a look-up. */
+  readonly clock: Pick<Clock, "now">;
+  /** Told once a call. */
+  readonly onDecided?: (decided: Decided) => void;
 }
 
-interface Gathered {
-  readonly id: string;
-  readonly entityId: string;
-  readonly definition: FlagDefinition | undefined;
-  /** The kill set when the look-ups set out. */
-  readonly kills: KillSet | undefined;
-  /** Whether it held the flag: then there is no state to decide from. */
-  readonly killed: boolean;
-  readonly state: Found<FlagState>;
-  readonly overrides?: Found<Overrides> | undefined;
-}
-
-/** A flag of a bulk. */
+/** A flag that was asked for, as the call found it. */
 interface Asked {
   readonly id: string;
   readonly definition: FlagDefinition | undefined;
+  /** Whether the kill set held it when the look-ups set out: then there is no state to decide from. */
   readonly killed: boolean;
-  /** Whether its state is looked up. */
-  readonly hasState: boolean;
 }
 
-/** What a bulk is decided from, beside what was found. */
-interface Bulk {
-  readonly asked: readonly Asked[];
+/** What a call decides its flags from, beside their states. */
+interface Gathered {
   readonly entityId: string;
   /** The kill set when the look-ups set out. */
   readonly kills: KillSet | undefined;
+  /** Undefined: nobody asked for any. */
+  readonly overrides: Found<Overrides> | undefined;
 }
 
 const NOTHING_KNOWN: Found<never> = { kind: "unavailable" };
@@ -64,88 +67,88 @@ export class Evaluator {
 
   /** An empty `entityId` asks for the flag's global value. */
   evaluate(flagId: string, entityId: string): MaybeLater<Evaluation> {
-    const { flags, killSet, states } = this.#options;
-    const definition = flags.value.find(flagId);
-    const id = definition?.id ?? flagId;
+    const { flags, killSet, states, clock } = this.#options;
     const kills = killSet.value;
-    const killed = isKilled(kills, id);
+    const asked = find(flags.value, kills, flagId);
     // A killed flag needs no look-up, and waits for none.
-    if (killed) return this.#decide({ id, entityId, definition, kills, killed, state: NOTHING_KNOWN });
+    if (asked.killed) return this.#decideOne(asked, NOTHING_KNOWN, { entityId, kills, overrides: undefined });
 
+    const now = clock.now();
     const overrides =
-      varies(definition) && canHaveOverrides(entityId) ? states.overrides(entityId) : undefined;
-    const state = definition !== undefined || canExist(id) ? states.flagState(id) : NOTHING_KNOWN;
+      varies(asked.definition) && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
+    const state = hasState(asked) ? states.flagState(asked.id, now) : NOTHING_KNOWN;
     if (isLater(overrides) || isLater(state)) {
-      return Promise.all([state, overrides]).then(([foundState, foundOverrides]) =>
-        this.#decide({
-          id,
-          entityId,
-          definition,
-          kills,
-          killed,
-          state: foundState,
-          overrides: foundOverrides,
-        }),
+      return Promise.all([state, overrides]).then(([laterState, laterOverrides]) =>
+        this.#decideOne(asked, laterState, { entityId, kills, overrides: laterOverrides }),
       );
     }
-    return this.#decide({ id, entityId, definition, kills, killed, state, overrides });
+    return this.#decideOne(asked, state, { entityId, kills, overrides });
   }
 
   /** One answer for each id, in their order; one look-up for the entity and one for all flags. */
   evaluateMany(flagIds: readonly string[], entityId: string): MaybeLater<readonly Evaluation[]> {
-    const { flags, killSet, states } = this.#options;
+    const { flags, killSet, states, clock } = this.#options;
     const table = flags.value;
     const kills = killSet.value;
-    const asked: Asked[] = [];
+    const asked = flagIds.map((flagId) => find(table, kills, flagId));
     const lookedUp: string[] = [];
     let isVarying = false;
-    for (const flagId of flagIds) {
-      const definition = table.find(flagId);
-      const id = definition?.id ?? flagId;
-      const killed = isKilled(kills, id);
-      const hasState = !killed && (definition !== undefined || canExist(id));
-      if (hasState) lookedUp.push(id);
-      isVarying ||= varies(definition);
-      asked.push({ id, definition, killed, hasState });
+    for (const one of asked) {
+      if (hasState(one)) lookedUp.push(one.id);
+      isVarying ||= varies(one.definition);
     }
-    const overrides = isVarying && canHaveOverrides(entityId) ? states.overrides(entityId) : undefined;
-    const found = lookedUp.length === 0 ? [] : states.flagStates(lookedUp);
+    const now = clock.now();
+    const overrides = isVarying && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
+    const found = lookedUp.length === 0 ? [] : states.flagStates(lookedUp, now);
     if (isLater(overrides) || isLater(found)) {
-      return Promise.all([found, overrides]).then(([later, entity]) =>
-        this.#decideAll({ asked, entityId, kills }, later, entity),
+      return Promise.all([found, overrides]).then(([laterFound, laterOverrides]) =>
+        this.#decideAll(asked, laterFound, { entityId, kills, overrides: laterOverrides }),
       );
     }
-    return this.#decideAll({ asked, entityId, kills }, found, overrides);
+    return this.#decideAll(asked, found, { entityId, kills, overrides });
+  }
+
+  #decideOne(asked: Asked, state: Found<FlagState>, gathered: Gathered): Evaluation {
+    const evaluation = this.#decide(asked, state, gathered);
+    this.#options.onDecided?.({ flags: [asked], entityId: gathered.entityId, evaluations: [evaluation] });
+    return evaluation;
   }
 
   /** `found` holds a state for each flag that has one, in their order. */
   #decideAll(
-    { asked, entityId, kills }: Bulk,
+    asked: readonly Asked[],
     found: readonly Found<FlagState>[],
-    overrides: Found<Overrides> | undefined,
+    gathered: Gathered,
   ): readonly Evaluation[] {
-    const evaluations: Evaluation[] = [];
     let next = 0;
-    for (const { id, definition, killed, hasState } of asked) {
-      const state = (hasState ? found[next++] : undefined) ?? NOTHING_KNOWN;
-      const applicable = varies(definition) ? overrides : undefined;
-      evaluations.push(
-        this.#decide({ id, entityId, definition, kills, killed, state, overrides: applicable }),
-      );
+    const evaluations: Evaluation[] = [];
+    for (const one of asked) {
+      const state = (hasState(one) ? found[next++] : undefined) ?? NOTHING_KNOWN;
+      evaluations.push(this.#decide(one, state, gathered));
     }
+    this.#options.onDecided?.({ flags: asked, entityId: gathered.entityId, evaluations });
     return evaluations;
   }
 
   /** The kill set is looked at again here, so that a kill that arrived during the look-ups counts. */
-  #decide(gathered: Gathered): Evaluation {
-    const { id, entityId, definition, kills, state, overrides } = gathered;
+  #decide(asked: Asked, state: Found<FlagState>, { kills, overrides }: Gathered): Evaluation {
+    const { id, definition } = asked;
     const current = this.#options.killSet.value;
-    const killed = gathered.killed || (current !== kills && isKilled(current, id));
-    const override = overrides === undefined ? undefined : overrideOf(overrides, id);
-    const evaluation = decide({ definition, killed, override, state });
-    this.#options.onEvaluation?.(evaluation, id, entityId);
-    return evaluation;
+    const killed = asked.killed || (current !== kills && isKilled(current, id));
+    const override = overrides !== undefined && varies(definition) ? overrideOf(overrides, id) : undefined;
+    return decide({ definition, killed, override, state });
   }
+}
+
+function find(table: FlagTable, kills: KillSet | undefined, flagId: string): Asked {
+  const definition = table.find(flagId);
+  const id = definition?.id ?? flagId;
+  return { id, definition, killed: isKilled(kills, id) };
+}
+
+/** Whether its state is looked up. */
+function hasState({ id, definition, killed }: Asked): boolean {
+  return !killed && (definition !== undefined || canExist(id));
 }
 
 function isKilled(kills: KillSet | undefined, flagId: string): boolean {

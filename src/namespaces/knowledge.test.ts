@@ -456,7 +456,7 @@ function open(store: MemoryStore, options: OpenOptions = {}) {
     jitter: 0,
     clock,
     random: () => 0.5,
-    onLookUp: () => {},
+    onLookUps: () => {},
     onOutdatedKillSet: () => {
       outdatedKillSets += 1;
     },

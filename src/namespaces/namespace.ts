@@ -1,9 +1,15 @@
 import type { CacheTier } from "../cache/cached-states.ts";
-import { holdsAt, type Known } from "../cache/fresh-cache.ts";
+import { type HitsAndMisses, holdsAt, type Known } from "../cache/fresh-cache.ts";
 import { refreshAhead } from "../cache/refresh-ahead.ts";
-import { canExist, canHaveOverrides, Evaluator, type MaybeLater } from "../evaluation/evaluator.ts";
+import {
+  canExist,
+  canHaveOverrides,
+  type Decided,
+  Evaluator,
+  type MaybeLater,
+} from "../evaluation/evaluator.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
-import type { Evaluation, Source } from "../evaluation/precedence.ts";
+import type { Evaluation } from "../evaluation/precedence.ts";
 import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
 import type { Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
@@ -24,8 +30,10 @@ import { BEHIND_PAUSE_MS, ToldChanges } from "./told-changes.ts";
 
 /** What happens in a namespace, for metrics and logs. */
 export interface NamespaceEvents extends KnowledgeEvents {
-  readonly onEvaluation: (source: Source, flagId: string, entityId: string) => void;
-  readonly onLookUp: (tier: CacheTier | "kill_set", hit: boolean) => void;
+  /** Told once a call. */
+  readonly onEvaluations: (decided: Decided) => void;
+  /** Told once for all that was looked up together. */
+  readonly onLookUps: (tier: CacheTier | "kill_set", counted: HitsAndMisses) => void;
   readonly onStoreCall: StoreObserver["onCall"];
   readonly onStoreRecovery: () => void;
   readonly onBreakerChange: (change: BreakerChange) => void;
@@ -220,7 +228,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     },
     store,
     isCut: () => !breaker.admits,
-    onLookUp: events.onLookUp,
+    onLookUps: events.onLookUps,
     onOutdatedKillSet: () => doubtAlarm.ring(),
   });
   const { killSet, states } = knowledge;
@@ -240,9 +248,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     flags,
     killSet,
     states,
-    onEvaluation: ({ source }, flagId, entityId) => {
-      events.onLookUp("kill_set", source === "killed");
-      events.onEvaluation(source, flagId, entityId);
+    clock,
+    onDecided(decided) {
+      events.onLookUps("kill_set", countKilled(decided));
+      events.onEvaluations(decided);
     },
   });
 
@@ -448,4 +457,10 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       await Promise.all([polling, refreshing, ...attending]);
     },
   };
+}
+
+function countKilled({ evaluations }: Decided): HitsAndMisses {
+  let hits = 0;
+  for (const { source } of evaluations) if (source === "killed") hits += 1;
+  return { hits, misses: evaluations.length - hits };
 }

@@ -1,3 +1,4 @@
+import type { Decided } from "../evaluation/evaluator.ts";
 import { KILLED_OVERRIDES_MAX, type KillSet } from "../evaluation/kill-set.ts";
 import { formatVersion, type Version } from "../evaluation/version.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -8,8 +9,8 @@ export interface Reporters {
   readonly metrics: Pick<
     Metrics,
     | "recordEvaluation"
-    | "recordCacheHit"
-    | "recordCacheMiss"
+    | "recordCacheHits"
+    | "recordCacheMisses"
     | "recordFetch"
     | "recordInvalidValue"
     | "recordEpochChange"
@@ -26,13 +27,13 @@ const NAMED_MAX = 50;
 /** Turns what happens in a namespace into metrics and log lines. */
 export function reportEvents({ metrics, logger, backend }: Reporters): NamespaceEvents {
   return {
-    onEvaluation(source, flagId, entityId) {
-      metrics.recordEvaluation(source);
-      if (logger.debugEnabled) logger.debug("evaluated", { flag_id: flagId, entity_id: entityId, source });
+    onEvaluations(decided) {
+      for (const { source } of decided.evaluations) metrics.recordEvaluation(source);
+      if (logger.debugEnabled) logEach(decided, logger);
     },
-    onLookUp(tier, hit) {
-      if (hit) metrics.recordCacheHit(tier);
-      else metrics.recordCacheMiss(tier);
+    onLookUps(tier, { hits, misses }) {
+      if (hits > 0) metrics.recordCacheHits(tier, hits);
+      if (misses > 0) metrics.recordCacheMisses(tier, misses);
     },
     onStoreCall(operation, durationMs, error) {
       metrics.recordFetch({ backend, operation, durationMs, failed: error !== undefined });
@@ -84,6 +85,11 @@ export function reportEvents({ metrics, logger, backend }: Reporters): Namespace
       });
     },
   };
+}
+
+function logEach({ flags, entityId, evaluations }: Decided, logger: Logger): void {
+  for (const [i, { source }] of evaluations.entries())
+    logger.debug("evaluated", { flag_id: flags[i]?.id, entity_id: entityId, source });
 }
 
 /** Whether there may be more killed overrides than are listed. */

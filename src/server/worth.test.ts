@@ -4,6 +4,7 @@ import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { MemoryStore } from "../../test/support/memory-store.ts";
 import { silentEvents } from "../../test/support/silent-events.ts";
+import type { Decided } from "../evaluation/evaluator.ts";
 import { formatVersion, type Version } from "../evaluation/version.ts";
 import { EvaluationSource } from "../gen/pbflags/v1/evaluator_pb.ts";
 import { State } from "../gen/pbflags/v1/types_pb.ts";
@@ -147,7 +148,10 @@ test.each<[string, (store: MemoryStore) => void]>([
 
 test("who asks for no version is answered in the same turn", async () => {
   const told: string[] = [];
-  const events = { ...silentEvents, onEvaluation: (source: string) => void told.push(source) };
+  const events = {
+    ...silentEvents,
+    onEvaluations: ({ evaluations }: Decided) => void told.push(...evaluations.map(({ source }) => source)),
+  };
   await using service = await openService({ events });
   await service.evaluate("a/1", "ann");
   const call = {

@@ -16,7 +16,7 @@ async function told({ evaluations = 0, fetches = 0, gauges = {} }: Told): Promis
   using metrics = createMetrics({ version: "1.2.3", procedures: [EVALUATE] });
   for (let i = 0; i < evaluations; i++) {
     metrics.recordEvaluation("global");
-    metrics.recordCacheHit("flags");
+    metrics.recordCacheHits("flags", 1);
     metrics.recordRpc({ procedure: EVALUATE, protocol: "grpc", code: "ok", durationMs: 0.3 });
   }
   for (let i = 0; i < fetches; i++)

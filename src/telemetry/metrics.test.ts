@@ -22,12 +22,12 @@ test("counts evaluations by source, and shows sources that have not occurred as 
 
 test("a scrape takes nothing away from the next one", async () => {
   using metrics = openMetrics();
-  metrics.recordCacheHit("flags");
-  metrics.recordCacheMiss("overrides");
+  metrics.recordCacheHits("flags", 1);
+  metrics.recordCacheMisses("overrides", 1);
   metrics.recordInvalidValue();
   metrics.recordDescriptorReload("held");
   await bodyOf(metrics);
-  metrics.recordCacheHit("flags");
+  metrics.recordCacheHits("flags", 1);
 
   const body = await bodyOf(metrics);
   expect(valueOf(body, 'pbflags_cache_hits_total{tier="flags"}')).toBe(2);

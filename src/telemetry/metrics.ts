@@ -32,8 +32,8 @@ import { UpstreamCounts } from "./upstream-counts.ts";
 /** Counts what happens, in plain numbers, and publishes it when scraped. Nothing here throws. */
 export interface Metrics extends Disposable {
   recordEvaluation(source: Source): void;
-  recordCacheHit(tier: Tier): void;
-  recordCacheMiss(tier: Tier): void;
+  recordCacheHits(tier: Tier, count: number): void;
+  recordCacheMisses(tier: Tier, count: number): void;
   recordFetch(fetch: Fetch): void;
   recordRpc(rpc: Rpc): void;
   recordInvalidValue(): void;
@@ -114,11 +114,11 @@ export function createMetrics({ version, procedures }: MetricsOptions): Metrics 
     recordEvaluation(source) {
       counts.evaluations.add(source);
     },
-    recordCacheHit(tier) {
-      counts.cacheHits.add(tier);
+    recordCacheHits(tier, count) {
+      counts.cacheHits.add(tier, count);
     },
-    recordCacheMiss(tier) {
-      counts.cacheMisses.add(tier);
+    recordCacheMisses(tier, count) {
+      counts.cacheMisses.add(tier, count);
     },
     recordFetch(fetch) {
       counts.fetches.record(fetch);

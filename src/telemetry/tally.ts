@@ -2,21 +2,20 @@ import { type Sample, sample } from "./publish.ts";
 
 /** Counts occurrences of a few known words. */
 export class Tally<K extends string> {
-  readonly #words: readonly K[];
-  readonly #totals: number[];
+  /** Finding a word here takes a fraction of the time that searching a list does. */
+  readonly #totals: Map<K, { count: number }>;
 
   constructor(words: readonly K[]) {
-    this.#words = words;
-    this.#totals = words.map(() => 0);
+    this.#totals = new Map(words.map((word) => [word, { count: 0 }]));
   }
 
-  add(word: K): void {
-    const index = this.#words.indexOf(word);
-    this.#totals[index] = (this.#totals[index] ?? 0) + 1;
+  add(word: K, times = 1): void {
+    const total = this.#totals.get(word);
+    if (total !== undefined) total.count += times;
   }
 
   /** One for each word, those that never occurred included. */
   samples(labelsOf: (word: K) => Readonly<Record<string, string>>): readonly Sample[] {
-    return this.#words.map((word, index) => sample(this.#totals[index] ?? 0, labelsOf(word)));
+    return Array.from(this.#totals, ([word, { count }]) => sample(count, labelsOf(word)));
   }
 }

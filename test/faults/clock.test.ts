@@ -63,8 +63,8 @@ async function play(story: readonly Move[], { stepping }: { readonly stepping: b
     overrideEntriesMax: 100,
     jitter: 0.2,
     events: {
-      onEvaluation: () => {},
-      onLookUp: (tier, hit) => note(`${tier} ${hit}`),
+      onEvaluations: () => {},
+      onLookUps: (tier, { hits, misses }) => note(`${tier} ${hits} ${misses}`),
       onStoreCall: (operation, durationMs, error) =>
         note(`${operation} ${durationMs} ${error === undefined}`),
       onStoreRecovery: () => note("recovery"),

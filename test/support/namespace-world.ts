@@ -105,8 +105,8 @@ export class World implements AsyncDisposable {
       killTtlMs: KILL_TTL,
       negativeTtlMs: NEGATIVE_TTL,
       events: {
-        onEvaluation: () => {},
-        onLookUp: () => {},
+        onEvaluations: () => {},
+        onLookUps: () => {},
         onStoreCall: (_, __, error) => {
           if (error === undefined) return;
           this.#hasFailed = true;
