@@ -33,7 +33,7 @@ export interface NamespaceEvents extends KnowledgeEvents {
   /** Told once a call. */
   readonly onEvaluations: (decided: Decided) => void;
   /** Told once for all that was looked up together. */
-  readonly onLookUps: (tier: CacheTier | "kill_set", counted: HitsAndMisses) => void;
+  readonly onLookUps: (tier: CacheTier, counted: HitsAndMisses) => void;
   readonly onStoreCall: StoreObserver["onCall"];
   readonly onStoreRecovery: () => void;
   readonly onBreakerChange: (change: BreakerChange) => void;
@@ -249,10 +249,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     killSet,
     states,
     clock,
-    onDecided(decided) {
-      events.onLookUps("kill_set", countKilled(decided));
-      events.onEvaluations(decided);
-    },
+    onDecided: events.onEvaluations,
   });
 
   const polling = pollKills(
@@ -457,10 +454,4 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       await Promise.all([polling, refreshing, ...attending]);
     },
   };
-}
-
-function countKilled({ evaluations }: Decided): HitsAndMisses {
-  let hits = 0;
-  for (const { source } of evaluations) if (source === "killed") hits += 1;
-  return { hits, misses: evaluations.length - hits };
 }

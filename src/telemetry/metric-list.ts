@@ -10,7 +10,7 @@ export interface MetricSpec {
 }
 
 export const SOURCES = ["default", "global", "override", "killed", "cached", "archived", "stale"] as const;
-export const TIERS = ["kill_set", "flags", "overrides"] as const;
+export const TIERS = ["flags", "overrides"] as const;
 export const BACKENDS = ["db", "upstream"] as const;
 export const OPERATIONS = ["flag_state", "overrides", "killed_flags"] as const;
 export const HEALTH_STATUSES = ["connecting", "serving", "degraded"] as const;

@@ -18,6 +18,8 @@ test("counts evaluations by source, and shows sources that have not occurred as 
   expect(valueOf(body, 'pbflags_evaluations_total{source="killed",status="ok"}')).toBe(2);
   expect(valueOf(body, 'pbflags_evaluations_total{source="stale",status="ok"}')).toBe(1);
   expect(valueOf(body, 'pbflags_evaluations_total{source="default",status="ok"}')).toBe(0);
+  expect(valueOf(body, 'pbflags_cache_hits_total{tier="kill_set"}')).toBe(2);
+  expect(valueOf(body, 'pbflags_cache_misses_total{tier="kill_set"}')).toBe(1);
 });
 
 test("a scrape takes nothing away from the next one", async () => {

@@ -31,6 +31,7 @@ import { UpstreamCounts } from "./upstream-counts.ts";
 
 /** Counts what happens, in plain numbers, and publishes it when scraped. Nothing here throws. */
 export interface Metrics extends Disposable {
+  /** Whatever is evaluated was looked up in the kill set: that need not be told. */
   recordEvaluation(source: Source): void;
   recordCacheHits(tier: Tier, count: number): void;
   recordCacheMisses(tier: Tier, count: number): void;
@@ -213,8 +214,14 @@ function publishCounts(registry: Registry, counts: Counts): void {
   publishCounter(registry, METRICS.evaluations, () =>
     evaluations.samples((source) => ({ source, status: "ok" })),
   );
-  publishCounter(registry, METRICS.cacheHits, () => cacheHits.samples((tier) => ({ tier })));
-  publishCounter(registry, METRICS.cacheMisses, () => cacheMisses.samples((tier) => ({ tier })));
+  publishCounter(registry, METRICS.cacheHits, () => [
+    sample(evaluations.count("killed"), { tier: "kill_set" }),
+    ...cacheHits.samples((tier) => ({ tier })),
+  ]);
+  publishCounter(registry, METRICS.cacheMisses, () => [
+    sample(evaluations.sum - evaluations.count("killed"), { tier: "kill_set" }),
+    ...cacheMisses.samples((tier) => ({ tier })),
+  ]);
   publishHistogram(registry, METRICS.fetchSeconds, () => fetches.durations());
   publishCounter(registry, METRICS.fetchFailures, () => fetches.failures());
   publishCounter(registry, METRICS.invalidValues, () => [sample(counts.invalidValues)]);

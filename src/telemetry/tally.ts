@@ -14,6 +14,15 @@ export class Tally<K extends string> {
     if (total !== undefined) total.count += times;
   }
 
+  count(word: K): number {
+    return this.#totals.get(word)?.count ?? 0;
+  }
+
+  /** Of all words together. */
+  get sum(): number {
+    return Array.from(this.#totals.values()).reduce((sum, { count }) => sum + count, 0);
+  }
+
   /** One for each word, those that never occurred included. */
   samples(labelsOf: (word: K) => Readonly<Record<string, string>>): readonly Sample[] {
     return Array.from(this.#totals, ([word, { count }]) => sample(count, labelsOf(word)));
