@@ -1,5 +1,6 @@
 import type { Decided } from "../evaluation/evaluator.ts";
 import { KILLED_OVERRIDES_MAX, type KillSet } from "../evaluation/kill-set.ts";
+import type { Source } from "../evaluation/precedence.ts";
 import { formatVersion, type Version } from "../evaluation/version.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -28,7 +29,7 @@ const NAMED_MAX = 50;
 export function reportEvents({ metrics, logger, backend }: Reporters): NamespaceEvents {
   return {
     onEvaluations(decided) {
-      for (const { source } of decided.evaluations) metrics.recordEvaluation(source);
+      countSources(decided, metrics);
       if (logger.debugEnabled) logEach(decided, logger);
     },
     onLookUps(tier, { hits, misses }) {
@@ -85,6 +86,21 @@ export function reportEvents({ metrics, logger, backend }: Reporters): Namespace
       });
     },
   };
+}
+
+/** Neighbours mostly came to the same: they are counted together. */
+function countSources({ evaluations }: Decided, metrics: Reporters["metrics"]): void {
+  let last: Source | undefined;
+  let alike = 0;
+  for (const { source } of evaluations) {
+    if (last !== undefined && source !== last) {
+      metrics.recordEvaluation(last, alike);
+      alike = 0;
+    }
+    last = source;
+    alike += 1;
+  }
+  if (last !== undefined) metrics.recordEvaluation(last, alike);
 }
 
 function logEach({ flags, entityId, evaluations }: Decided, logger: Logger): void {

@@ -31,8 +31,8 @@ import { UpstreamCounts } from "./upstream-counts.ts";
 
 /** Counts what happens, in plain numbers, and publishes it when scraped. Nothing here throws. */
 export interface Metrics extends Disposable {
-  /** Whatever is evaluated was looked up in the kill set: that need not be told. */
-  recordEvaluation(source: Source): void;
+  /** Whatever is evaluated was looked up in the kill set: that need not be told. Unset: one evaluation. */
+  recordEvaluation(source: Source, times?: number): void;
   recordCacheHits(tier: Tier, count: number): void;
   recordCacheMisses(tier: Tier, count: number): void;
   recordFetch(fetch: Fetch): void;
@@ -112,8 +112,8 @@ export function createMetrics({ version, procedures }: MetricsOptions): Metrics 
   publishGauge(registry, METRICS.buildInfo, () => [sample(1, { version })]);
 
   return {
-    recordEvaluation(source) {
-      counts.evaluations.add(source);
+    recordEvaluation(source, times) {
+      counts.evaluations.add(source, times);
     },
     recordCacheHits(tier, count) {
       counts.cacheHits.add(tier, count);
