@@ -56,11 +56,13 @@ export class CachedStates implements States {
   readonly #overrides: FreshCache<Overrides>;
   readonly #flagMemory: Memory<Entry<FlagState>>;
   readonly #isDefined: CachedStatesOptions["isDefined"];
+  readonly #onLookUps: CachedStatesOptions["onLookUps"];
 
   constructor(options: CachedStatesOptions) {
     const { store, isCut, floor, isDefined, negativeTtlMs, jitter, clock, random, onLookUps, onLearnt } =
       options;
     this.#isDefined = isDefined;
+    this.#onLookUps = onLookUps;
     const common = { negativeTtlMs, jitter, clock, random, isCut, floor };
     this.#flagMemory = createFlagMemory<Entry<FlagState>>(isDefined, UNDEFINED_FLAGS_MAX);
     this.#flags = new FreshCache<FlagState>({
@@ -106,6 +108,18 @@ export class CachedStates implements States {
 
   overrides(entityId: string, now?: number): MaybeLater<Found<Overrides>> {
     return this.#overrides.read(entityId, now);
+  }
+
+  get flagsRevision(): number {
+    return this.#flags.revision;
+  }
+
+  freshUntil(flagIds: readonly string[]): number {
+    return this.#flags.freshUntil(flagIds);
+  }
+
+  countHits(count: number): void {
+    this.#onLookUps("flags", { hits: count, misses: 0 });
   }
 
   /** What is remembered of each flag, for another evaluator; see `FreshCache.current`. */

@@ -117,6 +117,7 @@ export class FreshCache<V> {
   readonly #due = new Set<string>();
   #refreshing = 0;
   #batch: Batch<V> | undefined;
+  #revision = 0;
 
   constructor(options: FreshCacheOptions<V>) {
     this.#options = options;
@@ -125,6 +126,21 @@ export class FreshCache<V> {
   /** Entries in memory, absent ones counted. */
   get size(): number {
     return this.#options.memory.size;
+  }
+
+  /** Another number whenever something else is remembered under any key, or of what that is worth. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Until when what is remembered under all of these keys is fresh, if the revision stays. -Infinity: something is not. */
+  freshUntil(keys: readonly string[]): number {
+    let until = this.#options.ttlMs > 0 ? Infinity : -Infinity;
+    for (const key of keys) {
+      const entry = this.#demands.has(key) ? undefined : this.peek(key);
+      until = Math.min(until, entry?.freshUntil ?? -Infinity);
+    }
+    return until > this.#options.clock.now() ? until : -Infinity;
   }
 
   /** A promise only where the store has to be asked. `now` is on the monotonic clock. Never rejects. */
@@ -246,6 +262,7 @@ export class FreshCache<V> {
         const entry = memory.peek(key);
         if (entry === undefined || !isOlder(entry.stamp, needed)) continue;
         this.#demands.set(key, demand[kind]);
+        this.#revision += 1;
       }
       this.#due.add(key);
     }
@@ -264,6 +281,7 @@ export class FreshCache<V> {
       const since = known?.needed === needed ? known.since : now;
       if (demand?.since !== since) demand = { needed, since, kind: "withdrawn" };
       this.#demands.set(key, demand);
+      this.#revision += 1;
     }
   }
 
@@ -546,6 +564,7 @@ export class FreshCache<V> {
   /** What it falls short of is the same. */
   #replace(key: string, entry: Entry<V>): Entry<V> {
     this.#options.memory.set(key, entry);
+    this.#revision += 1;
     return entry;
   }
 }

@@ -2,7 +2,14 @@ import { expect, test } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { Latest } from "../system/latest.ts";
-import { canExist, canHaveOverrides, Evaluator, type MaybeLater, type States } from "./evaluator.ts";
+import {
+  BulkMemory,
+  canExist,
+  canHaveOverrides,
+  Evaluator,
+  type MaybeLater,
+  type States,
+} from "./evaluator.ts";
 import { afterPoll, type KillSet } from "./kill-set.ts";
 import type { FlagState, Found, Overrides } from "./state.ts";
 
@@ -96,6 +103,38 @@ test("an override look-up that failed leaves the answer to the global state", as
   });
 });
 
+test("what was decided for all is decided again only once something has changed", async () => {
+  const { evaluator, states, kill, told } = createEvaluator();
+  states.entities.set("user-1", new Map([["digest/1", overrideOf("digest/1", "user-1")]]));
+  const memory = new BulkMemory();
+  const ask = async (entityId: string) => {
+    states.askedFlags.length = 0;
+    const evaluations = await evaluator.evaluateMany(["digest.frequency", "digest/2"], entityId, memory);
+    return { evaluations, isNew: states.askedFlags.length > 0 };
+  };
+  const first = await ask("");
+  expect(first.isNew).toBe(true);
+  for (const entityId of ["", "user-2"]) expect(await ask(entityId)).toEqual({ ...first, isNew: false });
+  expect(states.hits).toBe(4);
+  expect(told).toHaveLength(3);
+
+  // Whoever has overrides is another matter, and changes nothing for the others.
+  expect((await ask("user-1")).evaluations.map(({ source }) => source)).toEqual(["override", "default"]);
+  expect((await ask("user-3")).evaluations).toBe(first.evaluations);
+
+  states.rows.set("digest/1", stateOf("digest/1"));
+  states.revision += 1;
+  expect((await ask("")).evaluations.map(({ source }) => source)).toEqual(["global", "default"]);
+  states.until = 0;
+  expect((await ask("")).isNew).toBe(false);
+  states.revision += 1;
+  expect([(await ask("")).isNew, (await ask("")).isNew]).toEqual([true, true]);
+  states.until = Infinity;
+  await ask("");
+  kill("digest/2");
+  expect((await ask("")).evaluations.map(({ source }) => source)).toEqual(["global", "killed"]);
+});
+
 test("the flags that a call decided are told once, together and with their own ids", async () => {
   const { evaluator, told } = createEvaluator();
   await evaluator.evaluate("digest.frequency", "user-1");
@@ -117,6 +156,9 @@ class HandStates implements States {
   readonly entities = new Map<string, Overrides>();
   readonly askedFlags: string[] = [];
   readonly askedEntities: string[] = [];
+  revision = 0;
+  until = Infinity;
+  hits = 0;
   later = false;
   away = false;
   entitiesAway = false;
@@ -134,6 +176,18 @@ class HandStates implements States {
     this.askedEntities.push(entityId);
     const away = this.away || this.entitiesAway;
     return this.#soon(away ? { kind: "unavailable" } : { kind: "fresh", value: this.entities.get(entityId) });
+  }
+
+  get flagsRevision(): number {
+    return this.revision;
+  }
+
+  freshUntil(): number {
+    return this.away ? -Infinity : this.until;
+  }
+
+  countHits(count: number): void {
+    this.hits += count;
   }
 
   #soon<T>(value: T): MaybeLater<T> {

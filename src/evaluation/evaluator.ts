@@ -17,6 +17,12 @@ export interface States {
   /** One answer for each id, in their order. */
   flagStates(flagIds: readonly string[], now: number): MaybeLater<readonly Found<FlagState>[]>;
   overrides(entityId: string, now: number): MaybeLater<Found<Overrides>>;
+  /** Another number whenever something else is remembered of any flag. */
+  readonly flagsRevision: number;
+  /** Until when all of these are found fresh as long as `flagsRevision` is what it is. -Infinity: one of them is not. */
+  freshUntil(flagIds: readonly string[]): number;
+  /** Counts so many look-ups of flags that need not be made again. */
+  countHits(count: number): void;
 }
 
 /** All that one call decided. */
@@ -55,6 +61,31 @@ interface Gathered {
   readonly overrides: Found<Overrides> | undefined;
 }
 
+/** The flags of a call, as they are found in a flag table and a kill set. */
+interface AskedTogether {
+  readonly table: FlagTable;
+  readonly kills: KillSet | undefined;
+  readonly asked: readonly Asked[];
+  /** Those whose state is looked up. */
+  readonly lookedUp: readonly string[];
+  /** Whether one of them may have overrides. */
+  readonly isVarying: boolean;
+}
+
+/** What was decided for everybody without overrides. */
+interface DecidedForAll {
+  readonly askedTogether: AskedTogether;
+  readonly flagsRevision: number;
+  readonly until: number;
+  readonly evaluations: readonly Evaluation[];
+}
+
+/** For calls with one list of flags: what the last of them found out, as far as the next one may need it. */
+export class BulkMemory {
+  askedTogether: AskedTogether | undefined;
+  decidedForAll: DecidedForAll | undefined;
+}
+
 const NOTHING_KNOWN: Found<never> = { kind: "unavailable" };
 
 /** Answers flags for entities: first it gathers what is known, then it decides. Always answers; never throws. */
@@ -85,27 +116,64 @@ export class Evaluator {
     return this.#decideOne(asked, state, { entityId, kills, overrides });
   }
 
-  /** One answer for each id, in their order; one look-up for the entity and one for all flags. */
-  evaluateMany(flagIds: readonly string[], entityId: string): MaybeLater<readonly Evaluation[]> {
-    const { flags, killSet, states, clock } = this.#options;
-    const table = flags.value;
-    const kills = killSet.value;
-    const asked = flagIds.map((flagId) => find(table, kills, flagId));
-    const lookedUp: string[] = [];
-    let isVarying = false;
-    for (const one of asked) {
-      if (hasState(one)) lookedUp.push(one.id);
-      isVarying ||= varies(one.definition);
-    }
+  /**
+   * One answer for each id, in their order; one look-up for the entity and one for all flags. `memory` is that of these
+   * very flags; the array is the same as the last time where nothing has changed and the entity has no overrides.
+   */
+  evaluateMany(
+    flagIds: readonly string[],
+    entityId: string,
+    memory?: BulkMemory,
+  ): MaybeLater<readonly Evaluation[]> {
+    const { states, clock } = this.#options;
+    const together = this.#findAll(flagIds, memory);
     const now = clock.now();
-    const overrides = isVarying && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
-    const found = lookedUp.length === 0 ? [] : states.flagStates(lookedUp, now);
+    const overrides =
+      together.isVarying && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
+    const known = isLater(overrides) || hasOverrides(overrides) ? undefined : memory?.decidedForAll;
+    if (known !== undefined && this.#stillHolds(known, together, now)) {
+      if (together.lookedUp.length > 0) states.countHits(together.lookedUp.length);
+      this.#options.onDecided?.({ flags: together.asked, entityId, evaluations: known.evaluations });
+      return known.evaluations;
+    }
+    const found = together.lookedUp.length === 0 ? [] : states.flagStates(together.lookedUp, now);
     if (isLater(overrides) || isLater(found)) {
       return Promise.all([found, overrides]).then(([laterFound, laterOverrides]) =>
-        this.#decideAll(asked, laterFound, { entityId, kills, overrides: laterOverrides }),
+        this.#decideAll(together, laterFound, { entityId, overrides: laterOverrides }),
       );
     }
-    return this.#decideAll(asked, found, { entityId, kills, overrides });
+    const evaluations = this.#decideAll(together, found, { entityId, overrides });
+    if (memory !== undefined && !hasOverrides(overrides)) this.#keep(memory, together, evaluations);
+    return evaluations;
+  }
+
+  #findAll(flagIds: readonly string[], memory: BulkMemory | undefined): AskedTogether {
+    const table = this.#options.flags.value;
+    const kills = this.#options.killSet.value;
+    const known = memory?.askedTogether;
+    if (known?.table === table && known.kills === kills) return known;
+    const asked = flagIds.map((flagId) => find(table, kills, flagId));
+    const together = {
+      table,
+      kills,
+      asked,
+      lookedUp: asked.filter(hasState).map(({ id }) => id),
+      isVarying: asked.some(({ definition }) => varies(definition)),
+    };
+    if (memory !== undefined) memory.askedTogether = together;
+    return together;
+  }
+
+  #stillHolds({ askedTogether, flagsRevision, until }: DecidedForAll, together: AskedTogether, now: number) {
+    return askedTogether === together && flagsRevision === this.#options.states.flagsRevision && now < until;
+  }
+
+  /** Nothing is gained by keeping what is not fresh. */
+  #keep(memory: BulkMemory, askedTogether: AskedTogether, evaluations: readonly Evaluation[]): void {
+    const { flagsRevision } = this.#options.states;
+    const until = this.#options.states.freshUntil(askedTogether.lookedUp);
+    memory.decidedForAll =
+      until === -Infinity ? undefined : { askedTogether, flagsRevision, until, evaluations };
   }
 
   #decideOne(asked: Asked, state: Found<FlagState>, gathered: Gathered): Evaluation {
@@ -116,17 +184,18 @@ export class Evaluator {
 
   /** `found` holds a state for each flag that has one, in their order. */
   #decideAll(
-    asked: readonly Asked[],
+    { asked, kills }: AskedTogether,
     found: readonly Found<FlagState>[],
-    gathered: Gathered,
+    { entityId, overrides }: Omit<Gathered, "kills">,
   ): readonly Evaluation[] {
+    const gathered = { entityId, kills, overrides };
     let next = 0;
     const evaluations: Evaluation[] = [];
     for (const one of asked) {
       const state = (hasState(one) ? found[next++] : undefined) ?? NOTHING_KNOWN;
       evaluations.push(this.#decide(one, state, gathered));
     }
-    this.#options.onDecided?.({ flags: asked, entityId: gathered.entityId, evaluations });
+    this.#options.onDecided?.({ flags: asked, entityId, evaluations });
     return evaluations;
   }
 
@@ -153,6 +222,10 @@ function hasState({ id, definition, killed }: Asked): boolean {
 
 function isKilled(kills: KillSet | undefined, flagId: string): boolean {
   return kills?.flagIds.has(flagId) ?? false;
+}
+
+function hasOverrides(overrides: Found<Overrides> | undefined): boolean {
+  return overrides !== undefined && overrides.kind !== "unavailable" && (overrides.value?.size ?? 0) > 0;
 }
 
 /** Undefined: none is known. */

@@ -2,6 +2,7 @@ import type { CacheTier } from "../cache/cached-states.ts";
 import { type HitsAndMisses, holdsAt, type Known } from "../cache/fresh-cache.ts";
 import { refreshAhead } from "../cache/refresh-ahead.ts";
 import {
+  type BulkMemory,
   canExist,
   canHaveOverrides,
   type Decided,
@@ -116,8 +117,15 @@ export interface Namespace extends AsyncDisposable {
   /** Never throws. A promise only where the store has to be asked. An empty `entityId` asks for the global value. */
   evaluate(flagId: string, entityId: string): MaybeLater<Evaluation>;
 
-  /** One answer for each id, in their order. Never throws. */
-  evaluateMany(flagIds: readonly string[], entityId: string): MaybeLater<readonly Evaluation[]>;
+  /**
+   * One answer for each id, in their order. `memory`, where there is one, is that of these very flags: with it, the array
+   * is the same as the last time where nothing has changed and the entity has no overrides. Never throws.
+   */
+  evaluateMany(
+    flagIds: readonly string[],
+    entityId: string,
+    memory?: BulkMemory,
+  ): MaybeLater<readonly Evaluation[]>;
 
   /** What the store holds for a flag, named by id or alias; from memory where that is fresh. Never throws. */
   flagState(flagId: string): MaybeLater<Found<FlagState>>;
@@ -422,7 +430,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       return readAt.length === 0 ? undefined : clock.now() - Math.min(...readAt);
     },
     evaluate: (flagId, entityId) => evaluator.evaluate(flagId, entityId),
-    evaluateMany: (flagIds, entityId) => evaluator.evaluateMany(flagIds, entityId),
+    evaluateMany: (flagIds, entityId, memory) => evaluator.evaluateMany(flagIds, entityId, memory),
     flagState(flagId) {
       const id = flags.value.find(flagId)?.id ?? flagId;
       return canExist(id) ? states.flagState(id) : NO_SUCH_ROW;

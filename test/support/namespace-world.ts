@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { inspect } from "node:util";
-import { isLater, type MaybeLater } from "../../src/evaluation/evaluator.ts";
+import { BulkMemory, isLater, type MaybeLater } from "../../src/evaluation/evaluator.ts";
 import type { KillSet } from "../../src/evaluation/kill-set.ts";
 import type { Evaluation } from "../../src/evaluation/precedence.ts";
 import type { FlagState, Found, Override } from "../../src/evaluation/state.ts";
@@ -77,6 +77,8 @@ export class World implements AsyncDisposable {
   readonly #askedAt = new WeakMap<MemoryStoreCall, number>();
   readonly #learnt = new Map<string, Learnt>();
   readonly #pending = new Set<Promise<void>>();
+  /** Of those who ask for several flags, by what they ask for. */
+  readonly #memories = new Map<string, BulkMemory>();
   readonly #killSets: (KillSet | undefined)[] = [undefined];
   /** By flag that left the kill set: a commit at which it was still killed. */
   readonly #revivedAfter = new Map<string, number>();
@@ -198,7 +200,9 @@ export class World implements AsyncDisposable {
 
   evaluateMany(flagIds: readonly string[], entityId: string): void {
     const asked = flagIds.map((flagId) => this.#ask(flagId, entityId));
-    this.#whenAnswered(this.namespace.evaluateMany(flagIds, entityId), (evaluations, waited) => {
+    const memory = this.#memories.get(flagIds.join()) ?? new BulkMemory();
+    this.#memories.set(flagIds.join(), memory);
+    this.#whenAnswered(this.namespace.evaluateMany(flagIds, entityId, memory), (evaluations, waited) => {
       if (evaluations.length !== asked.length)
         this.#problem(`${evaluations.length} answers to ${flagIds.join(" ")}`);
       evaluations.forEach((evaluation, i) => {

@@ -71,7 +71,7 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
         const question = (form === "json" ? jsonLists : lists).read(message);
         if (question === undefined || question.list.names.length > bulkFlagsMax) return undefined;
         const list = listOf(question.list);
-        const evaluations = namespace.evaluateMany(list.names, question.entityId);
+        const evaluations = list.evaluate(namespace, question.entityId);
         if (isLater(evaluations)) return evaluations.then((later) => list.write(later, form, encoded));
         return list.write(evaluations, form, encoded);
       },

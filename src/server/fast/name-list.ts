@@ -1,41 +1,59 @@
+import { BulkMemory, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { Evaluation } from "../../evaluation/precedence.ts";
+import type { Namespace } from "../../namespaces/namespace.ts";
 import type { EncodedAnswer, EncodedAnswers } from "./encoded-answers.ts";
 import type { Form } from "./fast-rpcs.ts";
-import { type ByteText, toFrame } from "./write-answer.ts";
+import { type ByteText, inOnePiece, toFrame } from "./write-answer.ts";
 
 /** Of an answer that is kept. */
 const KEPT_BYTES_MAX = 1_024 * 1_024;
 
-/** Names that are asked for together. Where the outcomes are those of the last time, so is the answer. */
+/** What all are answered who have no overrides, as long as nothing changes. */
+interface AnswerToAll {
+  readonly evaluations: readonly Evaluation[];
+  /** In each form made when it is first asked for. */
+  readonly texts: Partial<Record<Form, ByteText>>;
+}
+
+/** Names that are asked for together. */
 export class NameList {
   readonly names: readonly string[];
-  #answers: readonly EncodedAnswer[] = [];
-  #kept: { readonly form: Form; readonly text: ByteText } | undefined;
+  readonly #memory = new BulkMemory();
+  /** Of each name, one that was given lately. */
+  #lately: EncodedAnswer[] = [];
+  /** What came twice in a row, and what came last. */
+  #toAll: AnswerToAll | undefined;
+  #last: readonly Evaluation[] | undefined;
 
   constructor(names: readonly string[]) {
     this.names = names;
   }
 
+  evaluate(namespace: Pick<Namespace, "evaluateMany">, entityId: string): MaybeLater<readonly Evaluation[]> {
+    return namespace.evaluateMany(this.names, entityId, this.#memory);
+  }
+
   /** A `BulkEvaluateResponse`. `evaluations` are in the order of the names. */
   write(evaluations: readonly Evaluation[], form: Form, encoded: EncodedAnswers): ByteText {
-    const last = this.#answers;
-    const answers: EncodedAnswer[] = [];
-    let isSame = last.length === evaluations.length;
-    for (let i = 0; i < evaluations.length; i++) {
-      const [known, evaluation] = [last[i], evaluations[i]];
-      if (evaluation === undefined) continue;
-      if (known?.isOf(evaluation) === true) {
-        answers.push(known);
-      } else {
-        answers.push(encoded.of(this.names[i] ?? "", evaluation));
-        isSame = false;
-      }
-    }
-    if (isSame && this.#kept?.form === form) return this.#kept.text;
-    const text = join(answers, form);
-    this.#answers = answers;
-    this.#kept = text.length > KEPT_BYTES_MAX ? undefined : { form, text };
+    if (this.#last === evaluations && this.#toAll?.evaluations !== evaluations)
+      this.#toAll = { evaluations, texts: {} };
+    this.#last = evaluations;
+    const texts = this.#toAll?.evaluations === evaluations ? this.#toAll.texts : undefined;
+    const kept = texts?.[form];
+    if (kept !== undefined) return kept;
+    const text = join(this.#encode(evaluations, encoded), form);
+    if (texts !== undefined && text.length <= KEPT_BYTES_MAX) texts[form] = inOnePiece(text);
     return text;
+  }
+
+  #encode(evaluations: readonly Evaluation[], encoded: EncodedAnswers): readonly EncodedAnswer[] {
+    const lately = this.#lately;
+    return evaluations.map((evaluation, i) => {
+      const known = lately[i];
+      return known?.isOf(evaluation) === true
+        ? known
+        : (lately[i] = encoded.of(this.names[i] ?? "", evaluation));
+    });
   }
 }
 
