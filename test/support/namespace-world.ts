@@ -202,7 +202,11 @@ export class World implements AsyncDisposable {
     const asked = flagIds.map((flagId) => this.#ask(flagId, entityId));
     const memory = this.#memories.get(flagIds.join()) ?? new BulkMemory();
     this.#memories.set(flagIds.join(), memory);
-    this.#whenAnswered(this.namespace.evaluateMany(flagIds, entityId, memory), (evaluations, waited) => {
+    const answer = this.namespace.evaluateMany(flagIds, entityId, memory);
+    const again = this.namespace.evaluateMany(flagIds, entityId);
+    if (!isLater(answer) && inspect(again) !== inspect(answer))
+      this.#problem(`remembered ${inspect(answer)}, and without a memory it is ${inspect(again)}`);
+    this.#whenAnswered(answer, (evaluations, waited) => {
       if (evaluations.length !== asked.length)
         this.#problem(`${evaluations.length} answers to ${flagIds.join(" ")}`);
       evaluations.forEach((evaluation, i) => {
