@@ -48,6 +48,9 @@ export interface HttpServerOptions {
   readonly onDrop: (reason: DropReason) => void;
 }
 
+/** How long the rest of a plain request is waited for before Node's server gets what there is. */
+const PATIENCE_MAX_MS = 200;
+
 /** An address that is being served. Disposing of it drains it. */
 export interface HttpServer extends AsyncDisposable {
   /** With the port that was really taken. */
@@ -73,6 +76,8 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   const httpDate = createHttpDate(clock);
 
   const sweep = createSweep({ connections, clock, headerTimeoutMs: limits.headerTimeoutMs, onDrop });
+  // Node's server times a request from when it gets it, and the sweep lets it go first.
+  const patienceMs = Math.min(PATIENCE_MAX_MS, sweep.intervalMs / 2);
   const http1 = createHttp1(limits, sweep.intervalMs);
   const http2 = createHttp2(limits);
   http1.on("request", answerHttp1);
@@ -126,9 +131,11 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
       return;
     }
     const onIdle = () => closeUnlessWaitingForUs(socket, connection);
-    const { idleTimeoutMs } = limits;
+    const { headerBytesMax: headBytesMax, idleTimeoutMs } = limits;
     const plain = new PlainConnection(connection, {
       findRoute,
+      headBytesMax,
+      patienceMs,
       idleTimeoutMs,
       onIdle,
       handOver,

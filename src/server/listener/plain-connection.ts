@@ -1,11 +1,15 @@
 import type { Socket } from "node:net";
 import type { Clock } from "../../system/clock.ts";
 import type { Connection } from "./connection.ts";
-import type { FoundRoute, PlainExchange } from "./plain-route.ts";
+import type { FoundRoute, PlainExchange, PlainRoute } from "./plain-route.ts";
 
 export interface PlainConnectionOptions {
   /** By the text of a head. */
   readonly findRoute: (head: string) => FoundRoute | undefined;
+  /** Of a request's head. */
+  readonly headBytesMax: number;
+  /** How long the rest of a request is waited for. Then it is up to Node's server, which has limits for that. */
+  readonly patienceMs: number;
   readonly idleTimeoutMs: number;
   /** Nothing came, or was taken, for that long. */
   readonly onIdle: () => void;
@@ -29,14 +33,9 @@ type Next = "nothing" | "other" | Begun | { readonly found: FoundRoute; readonly
 const HEAD_BYTES_MAX = 4 * 1_024;
 const END_OF_HEAD = Buffer.from("\r\n\r\n");
 const POST = Buffer.from("POST ");
-/**
- * How long the rest of a request is waited for, and in how many pieces. Then it is up to Node's server, which has limits
- * for that.
- */
-const PATIENCE_MS = 200;
+const NOTHING = Buffer.alloc(0);
+/** In which a request may come. */
 const PIECES_MAX = 32;
-/** Of requests that wait for their turn. */
-const WAITING_BYTES_MAX = 128 * 1_024;
 /** As Node's server says of a request that ends too early. */
 const BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
@@ -50,15 +49,19 @@ export class PlainConnection implements PlainExchange {
   readonly #socket: Socket;
   readonly #options: PlainConnectionOptions;
   readonly #keepAlive: string;
-  #bytes: Buffer = Buffer.alloc(0);
+  readonly #headBytesMax: number;
+  #bytes: Buffer = NOTHING;
   /** What comes before, of the bytes, is answered or is being answered. */
   #at = 0;
-  /** Where the request begins that is being answered. Undefined: none is. */
-  #answering: number | undefined;
+  /** Undefined: no request is being answered. */
+  #answering: PlainRoute | undefined;
+  /** Where the request that is being answered begins. */
+  #answeringAt = 0;
   #begun: Begun | undefined;
   #stopWaiting: (() => void) | undefined;
   #isAdvancing = false;
-  #isHandedOver = false;
+  /** Nothing more is answered here: Node's server has the connection, or one side has said that it is done. */
+  #isOver = false;
   #isDraining = false;
 
   /** The socket is paused. */
@@ -67,6 +70,7 @@ export class PlainConnection implements PlainExchange {
     this.#connection = connection;
     this.#socket = connection.socket;
     this.#options = options;
+    this.#headBytesMax = Math.min(HEAD_BYTES_MAX, options.headBytesMax);
     this.#keepAlive = `keep-alive\r\nKeep-Alive: timeout=${Math.floor(idleTimeoutMs / 1_000)}`;
     this.#listen("on");
     this.#socket.setTimeout(idleTimeoutMs).resume();
@@ -80,17 +84,22 @@ export class PlainConnection implements PlainExchange {
 
   reply(fields: string, body: string): void {
     this.#answered();
-    if (this.#socket.destroyed) return;
+    if (this.#isOver || this.#socket.destroyed) return;
     const connection = this.#isDraining ? "close" : this.#keepAlive;
     const head = `HTTP/1.1 200 OK\r\n${fields}Date: ${this.#options.httpDate()}\r\nConnection: ${connection}\r\n\r\n`;
     this.#socket.write(head + body, "latin1");
-    if (this.#isDraining) this.#socket.end();
+    if (this.#isDraining) this.#finish("");
     else this.#advance();
   }
 
   fallThrough(): void {
-    this.#at = this.#answering ?? this.#at;
+    const route = this.#answering;
     this.#answered();
+    if (this.#isOver || this.#socket.destroyed) {
+      route?.cutOff();
+      return;
+    }
+    this.#at = this.#answeringAt;
     this.#handOver();
   }
 
@@ -99,10 +108,12 @@ export class PlainConnection implements PlainExchange {
   }
 
   readonly #take = (piece: Buffer): void => {
-    const kept = this.#answering ?? this.#at;
+    // Read all the same: unread, it would reset the connection, and the last answer with it.
+    if (this.#isOver) return;
+    const kept = this.#answering === undefined ? this.#at : this.#answeringAt;
     this.#bytes = kept === this.#bytes.length ? piece : Buffer.concat([this.#bytes.subarray(kept), piece]);
     this.#at -= kept;
-    if (this.#answering !== undefined) this.#answering = 0;
+    this.#answeringAt = 0;
     this.#advance();
   };
 
@@ -113,15 +124,29 @@ export class PlainConnection implements PlainExchange {
     this.#isAdvancing = true;
     while (this.#answerNext());
     this.#isAdvancing = false;
-    if (this.#isHandedOver) return;
-    const isFull = this.#bytes.length - this.#at > WAITING_BYTES_MAX;
-    if (isFull) this.#socket.pause();
+    if (this.#isOver) return;
+    if (this.#at < this.#bytes.length && this.#begun === undefined) this.#putBack();
     else if (this.#socket.isPaused()) this.#socket.resume();
+    // An idle connection holds no memory.
+    if (this.#answering === undefined && this.#at === this.#bytes.length) {
+      this.#bytes = NOTHING;
+      this.#at = 0;
+    }
   };
+
+  /**
+   * Requests wait for their turn in the socket, which reads nothing meanwhile. So it does not come to its end either before
+   * they are answered.
+   */
+  #putBack(): void {
+    this.#socket.pause();
+    this.#socket.unshift(this.#bytes.subarray(this.#at));
+    this.#bytes = this.#bytes.subarray(0, this.#at);
+  }
 
   /** False: it cannot, for now or for ever. */
   #answerNext(): boolean {
-    if (this.#answering !== undefined || this.#isHandedOver || this.#socket.writableNeedDrain) return false;
+    if (this.#answering !== undefined || this.#isOver || this.#socket.writableNeedDrain) return false;
     const next = this.#next();
     if (next === "nothing") return false;
     if (next === "other") {
@@ -130,12 +155,13 @@ export class PlainConnection implements PlainExchange {
     }
     if (!("bodyStart" in next)) {
       this.#begun = next;
-      this.#stopWaiting ??= this.#options.clock.after(PATIENCE_MS, () => this.#handOver());
+      this.#stopWaiting ??= this.#options.clock.after(this.#options.patienceMs, () => this.#handOver());
       return false;
     }
     const { found, bodyStart } = next;
     this.#forgetBegun();
-    this.#answering = this.#at;
+    this.#answering = found.route;
+    this.#answeringAt = this.#at;
     this.#at = bodyStart + found.bodyBytes;
     this.#connection.requestBegan();
     found.route.answer(this.#bytes.subarray(bodyStart, this.#at), this);
@@ -148,7 +174,7 @@ export class PlainConnection implements PlainExchange {
     const headEnd = bytes.indexOf(END_OF_HEAD, at);
     const headBytes = (headEnd === -1 ? bytes.length : headEnd) - at;
     const beginning = Math.min(headBytes, POST.length);
-    if (headBytes > HEAD_BYTES_MAX || POST.compare(bytes, at, at + beginning, 0, beginning) !== 0)
+    if (headBytes > this.#headBytesMax || POST.compare(bytes, at, at + beginning, 0, beginning) !== 0)
       return "other";
     const found = headEnd === -1 ? undefined : this.#options.findRoute(bytes.toString("latin1", at, headEnd));
     if (headEnd !== -1 && found === undefined) return "other";
@@ -170,7 +196,8 @@ export class PlainConnection implements PlainExchange {
   }
 
   #handOver(): void {
-    this.#isHandedOver = true;
+    if (this.#isOver || this.#socket.destroyed) return;
+    this.#isOver = true;
     this.#forgetBegun();
     this.#listen("off");
     this.#socket.setTimeout(0).pause();
@@ -178,16 +205,23 @@ export class PlainConnection implements PlainExchange {
     this.#options.handOver();
   }
 
+  #finish(last: string): void {
+    if (this.#isOver) return;
+    this.#cutOff();
+    this.#socket.end(last).resume();
+  }
+
   /** As Node's server has it, a client that says it is done does not wait for an answer any more. */
   readonly #end = (): void => {
-    this.#socket.end(this.#begun === undefined ? "" : BAD_REQUEST);
+    this.#finish(this.#begun === undefined ? "" : BAD_REQUEST);
   };
 
   readonly #fail = (): void => {
     this.#socket.destroy();
   };
 
-  readonly #close = (): void => {
+  readonly #cutOff = (): void => {
+    this.#isOver = true;
     this.#begun?.found?.route.cutOff();
     this.#forgetBegun();
   };
@@ -198,7 +232,7 @@ export class PlainConnection implements PlainExchange {
     socket[how]("drain", this.#advance);
     socket[how]("end", this.#end);
     socket[how]("error", this.#fail);
-    socket[how]("close", this.#close);
+    socket[how]("close", this.#cutOff);
     socket[how]("timeout", this.#options.onIdle);
   }
 }

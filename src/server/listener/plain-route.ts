@@ -4,7 +4,7 @@ import { type PlainHead, readPlainHead } from "./plain-head.ts";
 export interface PlainExchange {
   /** Status 200. `fields` are lines of the head, each with its end, the body's length among them; a byte a character. */
   reply(fields: string, body: string): void;
-  /** Has Node's server read the request again. */
+  /** Has Node's server read the request again, if the client is still there. */
   fallThrough(): void;
   /** Gives up, and the connection with it. */
   destroy(): void;
@@ -15,7 +15,7 @@ export interface PlainRoute {
   /** Requests with a larger one are not for it. */
   readonly bodyBytesMax: number;
   answer(body: Buffer, exchange: PlainExchange): void;
-  /** The client left in the middle of a request. */
+  /** The client left in the middle of a request, or before Node's server could read it again. */
   cutOff(): void;
 }
 

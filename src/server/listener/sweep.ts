@@ -24,8 +24,8 @@ export function createSweep({ connections, clock, headerTimeoutMs, onDrop }: Swe
     const ageMs = now - openedAt;
     if (speaks.kind === "http2")
       return speaks.probe.isHalfOpen(now, headerTimeoutMs) ? "half_open" : undefined;
-    // Node's own limit says 408, and is let go first. But it counts from the first byte, which may have come late.
-    const patienceMs = speaks.kind === "http1" ? headerTimeoutMs + intervalMs : headerTimeoutMs;
+    // Node's own limit says 408, and is let go first. But it counts from the first byte that it gets, which may have come late.
+    const patienceMs = speaks.kind === "http1" ? headerTimeoutMs + 2 * intervalMs : headerTimeoutMs;
     return !used && ageMs >= patienceMs ? "no_request" : undefined;
   }
 
