@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { constants } from "node:http2";
+import { gunzipSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -11,6 +12,7 @@ import {
   openEvaluatorClients,
   openHttp2,
   openRaw,
+  type RawConnection,
   sendHttp1,
   sendHttp2,
 } from "../support/wire-clients.ts";
@@ -47,9 +49,15 @@ function toFrame(message: Uint8Array): Buffer {
   return Buffer.concat([header, message]);
 }
 
-function toHttp1(body: Buffer): Buffer {
-  const head = `POST ${EVALUATE} HTTP/1.1\r\nhost: a\r\ncontent-type: application/proto\r\ncontent-length: ${body.length}\r\n\r\n`;
-  return Buffer.concat([Buffer.from(head), body]);
+function toHttp1(body: Buffer, headers: Readonly<Record<string, string>> = {}, path = EVALUATE): Buffer {
+  const fields = {
+    host: "a",
+    "content-type": "application/proto",
+    ...headers,
+    "content-length": body.length,
+  };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  return Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\n${lines.join("")}\r\n`), body]);
 }
 
 const GRPC = {
@@ -139,6 +147,112 @@ test("answers over one connection come in the order of the calls, whichever way 
   ]);
   expect(ways()).toContain("generic");
   raw.socket.destroy();
+});
+
+describe("calls over one connection of HTTP/1.1", () => {
+  const JSON_TYPE = { "content-type": "application/json" };
+  const GOOD = { authorization: "Bearer good" };
+
+  const statuses = (raw: RawConnection) =>
+    [...raw.received().matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status);
+
+  /** Says all of this at once, and resolves once as many answers have begun. */
+  async function say(raw: RawConnection, ...requests: readonly Buffer[]): Promise<void> {
+    const before = statuses(raw).length;
+    raw.socket.write(Buffer.concat(requests));
+    await eventually(() => statuses(raw).length === before + requests.length);
+  }
+
+  test("are compressed for whoever accepts that, and keep their order meanwhile", async () => {
+    const raw = await openRaw(served.port);
+    const flagIds = Array.from({ length: 200 }, () => "notifications/1");
+    const bulk = Buffer.from(JSON.stringify({ flagIds }));
+    const path = evaluatorPath("bulkEvaluate");
+    await say(
+      raw,
+      toHttp1(bulk, { ...JSON_TYPE, "accept-encoding": "br, gzip" }, path),
+      toHttp1(WEEKLY, { "accept-encoding": "gzip" }),
+      toHttp1(bulk, JSON_TYPE, path),
+      toHttp1(WEEKLY),
+    );
+    const [first = "", second = "", third = ""] = raw.received().split(/(?=HTTP\/1\.1 )/);
+    const bodyAt = first.indexOf("\r\n\r\n") + 4;
+    expect(first.slice(0, bodyAt)).toMatch(/\r\ncontent-encoding: gzip\r\n/);
+    expect(first.slice(0, bodyAt)).toContain(`\r\ncontent-length: ${first.length - bodyAt}\r\n`);
+    const { evaluations } = JSON.parse(gunzipSync(Buffer.from(first.slice(bodyAt), "latin1")).toString());
+    expect(evaluations).toHaveLength(200);
+    expect(second).not.toContain("content-encoding");
+    expect(JSON.parse(third.slice(third.indexOf("\r\n\r\n")))).toEqual({ evaluations });
+    expect(ways()).toEqual(["fast", "fast", "fast", "fast"]);
+    raw.socket.destroy();
+  });
+
+  test("are each permitted by what they say themselves, and every time anew", async () => {
+    const asked: (string | undefined)[] = [];
+    let good = "Bearer good";
+    await serve({
+      permit({ header }) {
+        asked.push(header("authorization"));
+        if (header("authorization") === good) return undefined;
+        return new ConnectError("who are you?", Code.Unauthenticated);
+      },
+    });
+    const raw = await openRaw(served.port);
+    await say(raw, toHttp1(WEEKLY, GOOD), toHttp1(WEEKLY, GOOD));
+    expect(asked).toEqual(["Bearer good", "Bearer good"]);
+    await say(raw, toHttp1(WEEKLY), toHttp1(WEEKLY, GOOD), toHttp1(WEEKLY, { authorization: "Bearer bad" }));
+    expect(statuses(raw)).toEqual(["200", "200", "401", "200", "401"]);
+    expect(asked).toContain("Bearer bad");
+
+    const other = await openRaw(served.port);
+    await say(other, toHttp1(WEEKLY, GOOD));
+    good = "Bearer better";
+    await say(other, toHttp1(WEEKLY, GOOD), toHttp1(WEEKLY, { authorization: good }));
+    expect(statuses(other)).toEqual(["200", "401", "200"]);
+    const codes = served.rpcs.map(({ code }) => code).toSorted();
+    expect(codes).toEqual([
+      "ok",
+      "ok",
+      "ok",
+      "ok",
+      "ok",
+      "unauthenticated",
+      "unauthenticated",
+      "unauthenticated",
+    ]);
+    raw.socket.destroy();
+    other.socket.destroy();
+  });
+
+  test("wait for a version that one of them asks for", async () => {
+    const raw = await openRaw(served.port);
+    await say(raw, toHttp1(WEEKLY), toHttp1(WEEKLY));
+    const version = /\r\npbflags-version: (.*)\r\n/.exec(raw.received())?.[1] ?? "";
+    await say(raw, toHttp1(WEEKLY, { "pbflags-min-version": version }), toHttp1(WEEKLY));
+    expect(statuses(raw)).toEqual(["200", "200", "200", "200"]);
+    expect(ways().toSorted()).toEqual(["fast", "fast", "fast", "generic"]);
+    // Nobody knows of one that is as new as this.
+    const later = version.replace(/\d+$/, "999999999");
+    await say(raw, toHttp1(WEEKLY, { "pbflags-min-version": later }), toHttp1(WEEKLY));
+    expect(served.rpcs.filter(({ code }) => code !== "ok")).toMatchObject([{ code: "failed_precondition" }]);
+    expect(statuses(raw).slice(4)).toEqual(["400", "200"]);
+    raw.socket.destroy();
+  });
+
+  test("are refused one by one", async () => {
+    const raw = await openRaw(served.port);
+    await say(
+      raw,
+      toHttp1(WEEKLY),
+      toHttp1(Buffer.from("{"), JSON_TYPE),
+      toHttp1(WEEKLY),
+      toHttp1(WEEKLY, {}, "/nowhere"),
+      toHttp1(Buffer.from('{"flagId":"notifications/1"}'), JSON_TYPE),
+    );
+    expect(statuses(raw)).toEqual(["200", "400", "200", "404", "200"]);
+    expect(ways().toSorted()).toEqual(["fast", "fast", "fast", "generic"]);
+    raw.socket.destroy();
+  });
 });
 
 describe("a client that leaves", () => {
