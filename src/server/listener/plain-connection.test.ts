@@ -1,5 +1,7 @@
 import { setImmediate } from "node:timers/promises";
+import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { damage, someHarm } from "../../../test/support/damage.ts";
 import { eventually } from "../../../test/support/eventually.ts";
 import { FakeClock } from "../../../test/support/fake-clock.ts";
 import { openRaw, type RawConnection } from "../../../test/support/wire-clients.ts";
@@ -210,19 +212,19 @@ describe("plain requests", () => {
   });
 });
 
-describe("from a request on that is not plain", () => {
-  /** Each is answered with its body `2`, by Node's server, and another may follow. */
-  const UNUSUAL: Readonly<Record<string, string>> = {
-    "another path": post("/other", "2"),
-    "another method": "PUT /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n2",
-    "a body in chunks":
-      "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n",
-    "an empty line before it": `\r\n${echo("2")}`,
-    "a field twice": post("/echo", "2", "x-a: 1", "x-a: 1"),
-    "a long head": post("/echo", "2", `x-a: ${"a".repeat(5_000)}`),
-    "what falls through": post("/fall", "2"),
-  };
+/** Each is answered with its body `2`, by Node's server, and another may follow. */
+const UNUSUAL: Readonly<Record<string, string>> = {
+  "another path": post("/other", "2"),
+  "another method": "PUT /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n2",
+  "a body in chunks":
+    "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n",
+  "an empty line before it": `\r\n${echo("2")}`,
+  "a field twice": post("/echo", "2", "x-a: 1", "x-a: 1"),
+  "a long head": post("/echo", "2", `x-a: ${"a".repeat(5_000)}`),
+  "what falls through": post("/fall", "2"),
+};
 
+describe("from a request on that is not plain", () => {
   test.each(Object.entries(UNUSUAL))("Node's server answers, each once: %s", async (_, unusual) => {
     const server = await open();
     const client = await connectTo(server);
@@ -535,6 +537,98 @@ describe("a client that asks and does not read", () => {
     expect(bodiesOf(client)).toEqual([LARGE, LARGE, "plain 2", "plain 3"]);
   });
 });
+
+test("whatever is sent, and however it is cut, is taken for the same requests as by Node's server alone", async () => {
+  const [mixed, nodeAlone] = [recordRequests(), recordRequests()];
+  const servers = [
+    await open({}, { handle: Object.assign(mixed.handle, { plain: mixed.plain }) }),
+    await open({}, { handle: nodeAlone.handle }),
+  ];
+  const body = fc.oneof(fc.constantFrom("", "\r\n\r\n", echo("inner")), fc.string({ maxLength: 8 }));
+  const field = fc.constantFrom(
+    ...["x-a: 1", "connection: keep-alive", "connection: close", "proxy-connection: close", "te: trailers"],
+    ...["content-length: 3", "transfer-encoding: chunked", "x-a : 1", " folded", "x-b: \xff", "upgrade: h2c"],
+  );
+  const fields = fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, fc.array(field, { maxLength: 2 }));
+  const path = fc.constantFrom("/echo", "/echo", "/echo", "/fall", "/other");
+  const request = fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.tuple(path, body, fields).map(([to, text, lines]) => post(to, text, ...lines)),
+    },
+    fc.constantFrom(...Object.values(UNUSUAL), "\r\n", "GET /echo HTTP/1.1\r\nhost: a\r\n\r\n"),
+  );
+  const requests = fc.array(request, { minLength: 1, maxLength: 5 }).map((all) => all.join(""));
+  const harms = fc.oneof(fc.constant([]), someHarm({ harmsMax: 2, lengthMax: 3 }));
+  const cuts = fc.array(
+    fc.nat(9_999).map((share) => share / 10_000),
+    { maxLength: 4 },
+  );
+  await fc.assert(
+    fc.asyncProperty(requests, harms, cuts, async (text, done, shares) => {
+      const said = Buffer.from(damage(Buffer.from(text, "latin1"), done)).toString("latin1");
+      const ends = [...shares.map((share) => Math.floor(share * said.length)).toSorted((a, b) => a - b)];
+      for (const server of servers) {
+        const client = await connectTo(server);
+        for (const [i, end] of [...ends, said.length].entries()) {
+          const piece = said.slice(ends[i - 1] ?? 0, end);
+          if (piece !== "" && client.socket.writable) await say(client.socket, piece);
+        }
+        client.socket.end();
+        await client.closed;
+        await eventually(() => server.server.connectionCount === 0);
+      }
+      expect(mixed.takeSeen(), JSON.stringify(said)).toEqual(nodeAlone.takeSeen());
+    }),
+    { numRuns: 1_000 },
+  );
+  // Of both, so that this says something.
+  expect(mixed.counts.plain).toBeGreaterThan(500);
+  expect(mixed.counts.node).toBeGreaterThan(500);
+}, 60_000);
+
+/** Answers everything, and remembers what the requests were, also those of which not all came. */
+function recordRequests() {
+  let seen: string[] = [];
+  const counts = { plain: 0, node: 0 };
+  const handle: RequestHandler = (request, response) => {
+    counts.node += 1;
+    const at = seen.push("") - 1;
+    let text = "";
+    request.setEncoding("latin1");
+    const note = (isWhole: boolean) => {
+      seen[at] = `${request.url} ${isWhole ? text : "in part"}`;
+    };
+    note(false);
+    request.on("data", (piece: string) => {
+      text += piece;
+    });
+    request.once("end", () => {
+      note(true);
+      response.writeHead(200, { "content-length": 0 });
+      response.end();
+    });
+  };
+  const plain: PlainHandler = ({ path }) => ({
+    bodyBytesMax: 64 * 1_024,
+    answer(bytes, exchange) {
+      if (path === "/fall") {
+        exchange.fallThrough();
+        return;
+      }
+      counts.plain += 1;
+      seen.push(`${path} ${bytes.toString("latin1")}`);
+      exchange.reply("content-length: 0\r\n", "");
+    },
+    cutOff: () => seen.push(`${path} in part`),
+  });
+  const takeSeen = () => {
+    const all = seen;
+    seen = [];
+    return all;
+  };
+  return { handle, plain, counts, takeSeen };
+}
 
 test("idle connections are closed after a while", async () => {
   const server = await open({ idleTimeoutMs: 200 });
