@@ -47,6 +47,9 @@ export interface PostgresConnection {
 
 const KEEP_ALIVE_AFTER_MS = 10_000;
 
+/** After so many in one turn of the event loop the next are read in the next: Node alone would read two megabytes. */
+const NOTIFICATIONS_A_TURN = 1_000;
+
 /** Opens a session. Rejects with the signal's reason, and leaves no socket behind, as soon as `signal` aborts. */
 export async function openPostgresConnection(
   options: PostgresConnectionOptions,
@@ -74,7 +77,16 @@ export async function openPostgresConnection(
     failure ??= error;
     destroy();
   });
+  let heardThisTurn = 0;
   client.on("notification", ({ channel, payload = "" }) => {
+    if (heardThisTurn === 0) {
+      setImmediate(() => {
+        heardThisTurn = 0;
+        socket.source.resume();
+      });
+    }
+    heardThisTurn += 1;
+    if (heardThisTurn === NOTIFICATIONS_A_TURN) socket.source.pause();
     if (isOpen) options.onNotification?.({ channel, payload });
   });
   const closed = new Promise<unknown>((resolve) => {

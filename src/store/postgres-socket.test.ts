@@ -1,12 +1,10 @@
 import { createServer, type Socket } from "node:net";
-import { setImmediate } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { listen } from "../../test/support/listen.ts";
 import { openTlsFront } from "../../test/support/tls-front.ts";
 import { systemClock } from "../system/clock.ts";
 import { connectDatabase, DatabaseUnreachableError } from "./database.ts";
 import { StoreError } from "./flag-store.ts";
-import { PostgresSocket } from "./postgres-socket.ts";
 import { openPostgresStore } from "./postgres-store.ts";
 
 /** Says the same to everybody. */
@@ -51,22 +49,3 @@ test.each(["plainly", "over TLS"])(
     await Promise.all(calls.map((call) => expect(call).rejects.toThrow(StoreError)));
   },
 );
-
-test("however much there is to be read, others have their turn meanwhile", async () => {
-  const bytes = 8_000_000;
-  using parrot = await openParrot(Buffer.alloc(bytes));
-  const socket = new PostgresSocket();
-  let readThisTurn = 0;
-  socket.on("data", (chunk: Buffer) => {
-    readThisTurn += chunk.length;
-  });
-  socket.connect(parrot.port, "127.0.0.1");
-  const turns: number[] = [];
-  for (let read = 0; read < bytes; read += readThisTurn) {
-    readThisTurn = 0;
-    await setImmediate();
-    turns.push(readThisTurn);
-  }
-  socket.destroy();
-  expect(Math.max(...turns)).toBeLessThanOrEqual(2 * 65_536);
-});
