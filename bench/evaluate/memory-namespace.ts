@@ -47,7 +47,7 @@ export async function openMemoryNamespace({
   }
   return {
     evaluate: (flagId, entityId) => namespace.evaluate(flagId, entityId),
-    evaluateMany: (flagIds, entityId) => namespace.evaluateMany(flagIds, entityId),
+    evaluateMany: (flagIds, entityId, memory) => namespace.evaluateMany(flagIds, entityId, memory),
     async [Symbol.asyncDispose]() {
       openGate();
       await namespace[Symbol.asyncDispose]();

@@ -1,4 +1,4 @@
-import { isLater, type MaybeLater } from "../../src/evaluation/evaluator.ts";
+import { BulkMemory, isLater, type MaybeLater } from "../../src/evaluation/evaluator.ts";
 import type { Evaluation } from "../../src/evaluation/precedence.ts";
 import type { MemoryNamespace } from "./memory-namespace.ts";
 import { entityIdsOf, flagIdsOf, type Outcome } from "./outcomes.ts";
@@ -9,11 +9,18 @@ export interface Variant {
   run(): void;
 }
 
+export interface VariantOptions {
+  readonly flagsPerCall: number;
+  /** Whether calls for several flags come with what the last one for the same flags found out, as a server's do. */
+  readonly isAgain: boolean;
+  readonly namespace: MemoryNamespace;
+}
+
 /** As many different questions as there are flags, in calls of `flagsPerCall`. Throws where an answer is wrong. */
 export function createVariant(
   name: string,
   outcome: Outcome,
-  { flagsPerCall, namespace }: { readonly flagsPerCall: number; readonly namespace: MemoryNamespace },
+  { flagsPerCall, isAgain, namespace }: VariantOptions,
 ): Variant {
   const flagIds = flagIdsOf(name);
   const entityIds = entityIdsOf(outcome);
@@ -27,14 +34,17 @@ export function createVariant(
       },
     };
   }
-  const calls = Array.from({ length: flagIds.length / flagsPerCall }, (_, i) =>
-    flagIds.slice(i * flagsPerCall, (i + 1) * flagsPerCall),
-  );
-  for (const [i, call] of calls.entries())
-    for (const answer of atOnce(namespace.evaluateMany(call, entityOf(i)))) check(name, outcome, answer);
+  const calls = Array.from({ length: flagIds.length / flagsPerCall }, (_, i) => ({
+    asked: flagIds.slice(i * flagsPerCall, (i + 1) * flagsPerCall),
+    entityId: entityOf(i),
+    memory: isAgain ? new BulkMemory() : undefined,
+  }));
+  for (const { asked, entityId, memory } of [...calls, ...calls])
+    for (const answer of atOnce(namespace.evaluateMany(asked, entityId, memory)))
+      check(name, outcome, answer);
   return {
     run() {
-      for (const [i, call] of calls.entries()) void namespace.evaluateMany(call, entityOf(i));
+      for (const { asked, entityId, memory } of calls) void namespace.evaluateMany(asked, entityId, memory);
     },
   };
 }
