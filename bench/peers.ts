@@ -33,9 +33,7 @@ await using bench = await openBenchDatabase();
 const { url, folder } = bench;
 const descriptors = await furnish(bench);
 await using opened = new Opened();
-const { PBFLAGS_BIN: pbflags, FLAGD_BIN: flagd } = process.env;
-const programs = { pbflags, flagd };
-const peers = await openPeers({ url, descriptors, folder }, { opened, programs });
+const peers = await openPeers({ url, descriptors, folder }, { opened });
 
 const contests: MeasuredContest[] = [];
 for (const protocol of PROTOCOL_NAMES)

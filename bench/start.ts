@@ -96,6 +96,7 @@ async function main(): Promise<void> {
     "serve, root mode": [...serve, "--descriptors", descriptors, "--database", url],
   };
   const measured = new Map(Object.keys(variants).map((name) => [name, [] as Started[]]));
+  const [[, alone = []] = []] = measured;
   for (let round = 0; round < rounds; round += 1)
     for (const [name, args] of Object.entries(variants)) measured.get(name)?.push(await start(args));
   console.log(`\n${describeMachine()}, ${flagCount} flags, ${rounds} rounds\n`);
@@ -106,19 +107,35 @@ async function main(): Promise<void> {
         "listens after ms",
         "ready after ms",
         "min–max",
+        "above Node alone ms",
         "of it busy ms",
         `RSS MiB ${restSeconds} s later`,
+        "above Node alone MiB",
       ],
       [...measured].map(([name, starts]) => [
         name,
         median(starts.map(({ listensMs }) => listensMs)).toFixed(0),
         median(starts.map(({ readyMs }) => readyMs)).toFixed(0),
         spread(starts.map(({ readyMs }) => readyMs)),
+        medianAbove(starts, alone, ({ readyMs }) => readyMs),
         median(starts.map(({ busyMs }) => busyMs)).toFixed(0),
         median(starts.map(({ residentBytes }) => residentBytes / 2 ** 20)).toFixed(0),
+        medianAbove(starts, alone, ({ residentBytes }) => residentBytes / 2 ** 20),
       ]),
     ),
   );
+}
+
+/** Pair by pair: of each round by itself. */
+function medianAbove(
+  starts: readonly Started[],
+  alone: readonly Started[],
+  of: (started: Started) => number,
+): string {
+  const above = starts.map(
+    (started, i) => of(started) - (alone[i] === undefined ? Number.NaN : of(alone[i])),
+  );
+  return median(above).toFixed(0);
 }
 
 await main();

@@ -33,13 +33,16 @@ export const singleEntities: Question = { isBulk: false, entityIds: drawn };
 
 /** h2load has one body only: what many entities cost is measured over HTTP/1.1. */
 export function questionsOf(protocol: ProtocolName): ReadonlyMap<string, Question> {
-  const [entities, entityIds] =
-    PROTOCOLS[protocol].with === "wrk" ? ["entities", drawn] : ["an entity", [OVERRIDDEN_ENTITY]];
+  const overridden = [OVERRIDDEN_ENTITY];
+  const isWrk = PROTOCOLS[protocol].with === "wrk";
   return new Map<string, Question>([
     ["1 flag", { isBulk: false, entityIds: [""] }],
-    [`1 flag, ${entities}`, { isBulk: false, entityIds }],
+    isWrk
+      ? ["1 flag, entities", { isBulk: false, entityIds: drawn }]
+      : ["1 flag, an entity", { isBulk: false, entityIds: overridden }],
     ["100 flags", { isBulk: true, entityIds: [""] }],
-    [`100 flags, ${entities}`, { isBulk: true, entityIds }],
+    ...(isWrk ? [["100 flags, entities", { isBulk: true, entityIds: drawn }] as const] : []),
+    ["100 flags, an entity", { isBulk: true, entityIds: overridden }],
   ]);
 }
 

@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { access } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { delimiter, resolve, sep } from "node:path";
 
 /** Programs that put the load on, and the Debian packages that have them. */
 const PACKAGES = { wrk: "wrk", h2load: "nghttp2-client", taskset: "util-linux" } as const;
@@ -15,10 +15,11 @@ export async function requireTools(...names: readonly (keyof typeof PACKAGES)[])
   process.exit(1);
 }
 
-/** The path of a program on PATH. Undefined: there is none. */
+/** The path of a program on PATH, or of one that is named by its path. Undefined: there is none. */
 export async function findProgram(name: string): Promise<string | undefined> {
-  for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
-    const path = join(folder, name);
+  const folders = name.includes(sep) ? [""] : (process.env["PATH"] ?? "").split(delimiter);
+  for (const folder of folders) {
+    const path = resolve(folder, name);
     const isThere = await access(path, constants.X_OK).then(
       () => true,
       () => false,

@@ -12,21 +12,18 @@ export const OURS = "pbflagd";
 /** The daemon, and whoever of its peers is installed; a line says who is not. */
 export async function openPeers(
   scene: PeerScene,
-  { opened, programs }: { readonly opened: Opened; readonly programs: PeerPrograms },
+  { opened }: { readonly opened: Opened },
 ): Promise<readonly Peer[]> {
   const { url, descriptors } = scene;
   const daemon = opened.add(await startDaemon("--descriptors", descriptors, "--database", url));
   const peers = [await openSameProtocol(OURS, daemon)];
-  const pbflags = programs.pbflags ?? (await findProgram(PBFLAGS_PROGRAM));
-  if (pbflags === undefined)
-    console.log(`pbflags is left out: no ${PBFLAGS_PROGRAM} on PATH, no PBFLAGS_BIN`);
-  else {
+  const pbflags = await findPeer("pbflags", PBFLAGS_PROGRAM, "PBFLAGS_BIN");
+  if (pbflags !== undefined) {
     const server = opened.add(await startPbflags(pbflags, scene));
     peers.push(await openSameProtocol("pbflags v0.10", server));
   }
-  const flagd = programs.flagd ?? (await findProgram(FLAGD_PROGRAM));
-  if (flagd === undefined) console.log(`flagd is left out: no ${FLAGD_PROGRAM} on PATH, no FLAGD_BIN`);
-  else {
+  const flagd = await findPeer("flagd", FLAGD_PROGRAM, "FLAGD_BIN");
+  if (flagd !== undefined) {
     const peer = await openFlagd(flagd, scene);
     opened.add(peer.server);
     peers.push(peer);
@@ -34,8 +31,14 @@ export async function openPeers(
   return peers;
 }
 
-/** Paths. Unset: looked for on PATH. */
-export interface PeerPrograms {
-  readonly pbflags: string | undefined;
-  readonly flagd: string | undefined;
+/** Where the variable says, or else on PATH. Undefined, and a line says why: it is nowhere. */
+async function findPeer(name: string, program: string, variable: string): Promise<string | undefined> {
+  const path = process.env[variable] ?? "";
+  const found = await findProgram(path === "" ? program : path);
+  if (found === undefined) {
+    const why =
+      path === "" ? `no ${program} on PATH, no ${variable}` : `${variable} names no program: ${path}`;
+    console.log(`${name} is left out: ${why}`);
+  }
+  return found;
 }
