@@ -8,7 +8,10 @@ export interface Asking {
   readonly header: (name: string) => string | undefined;
 }
 
-/** Why a call may not be made; undefined: it may. Whatever way a call takes, it is asked before anything is done. */
+/**
+ * Why a call may not be made; undefined: it may. Whatever way a call takes, it is asked before anything is looked up. Of a
+ * call that is refused it may be asked once more, by the way that tells the caller: it must not count.
+ */
 export type Permit = (asking: Asking) => ConnectError | undefined;
 
 /** Callers do not say yet who they are. */
