@@ -3,7 +3,7 @@ import { openConfiguredNamespace } from "./daemon/configured-namespace.ts";
 import { feedHealth, stateFolder, stateHealth, withoutTrouble } from "./daemon/dependencies.ts";
 import type { DaemonDeps } from "./daemon/deps.ts";
 import { type Descriptors, followDescriptors, loadFlags } from "./daemon/descriptors.ts";
-import { firstAnswers } from "./daemon/first-answers.ts";
+import { firstAnswers, keepChecking } from "./daemon/first-answers.ts";
 import { firstContact } from "./daemon/first-contact.ts";
 import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
@@ -173,15 +173,10 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     opened.defer(async () => {
       await Promise.all([server[Symbol.asyncDispose](), adminServer?.[Symbol.asyncDispose]()]);
     });
-    // The sweep that is under way set out before.
-    namespace.whenReady(stopping.signal).then(
-      () => health.sweepSoon(),
-      () => {},
-    );
-    const sweeping = startsAfter(stopping.signal).then(() => health.run(stopping.signal));
+    const checking = keepChecking(health, namespace, { clock, signal: stopping.signal });
     opened.defer(async () => {
       stopping.abort();
-      await sweeping;
+      await checking;
     });
     if (config.requireStore) await firstContact(namespace, deps);
 

@@ -1,3 +1,4 @@
+import type { DependencyHealth } from "../health/dependency-health.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
 import type { Clock } from "../system/clock.ts";
 
@@ -16,4 +17,24 @@ export async function firstAnswers(
   const cancel = clock.after(FIRST_ANSWERS_MS, () => tooLong.abort());
   await namespace.whenReady(AbortSignal.any([tooLong.signal, signal])).catch(() => {});
   cancel();
+}
+
+/**
+ * Checks the dependencies from the first answers on until `signal` aborts, and once more when the namespace becomes ready
+ * after that. Never rejects.
+ */
+export async function keepChecking(
+  health: Pick<DependencyHealth, "run" | "sweepSoon">,
+  namespace: Pick<Namespace, "ready" | "whenReady">,
+  { clock, signal }: { readonly clock: Pick<Clock, "after">; readonly signal: AbortSignal },
+): Promise<void> {
+  await firstAnswers(namespace, { clock, signal });
+  // The sweep that is under way then set out before.
+  if (!namespace.ready) {
+    namespace.whenReady(signal).then(
+      () => health.sweepSoon(),
+      () => {},
+    );
+  }
+  await health.run(signal);
 }
