@@ -6,7 +6,7 @@ import { isOlder, type Stamp } from "../evaluation/version.ts";
 import type { Changes, FlagStore } from "../store/flag-store.ts";
 import type { Clock } from "../system/clock.ts";
 import { type Entry, FreshCache, type HitsAndMisses, type Known } from "./fresh-cache.ts";
-import { createEntityMemory, createFlagMemory, type Memory } from "./memory.ts";
+import { createEntityMemory, createFlagMemory } from "./memory.ts";
 
 /** What the daemon remembers at two levels, as the metrics name them. */
 export type CacheTier = "flags" | "overrides";
@@ -54,7 +54,6 @@ const REMEMBERED_ENTITIES_MAX = 100_000;
 export class CachedStates implements States {
   readonly #flags: FreshCache<FlagState>;
   readonly #overrides: FreshCache<Overrides>;
-  readonly #flagMemory: Memory<Entry<FlagState>>;
   readonly #isDefined: CachedStatesOptions["isDefined"];
   readonly #onLookUps: CachedStatesOptions["onLookUps"];
 
@@ -64,12 +63,11 @@ export class CachedStates implements States {
     this.#isDefined = isDefined;
     this.#onLookUps = onLookUps;
     const common = { negativeTtlMs, jitter, clock, random, isCut, floor };
-    this.#flagMemory = createFlagMemory<Entry<FlagState>>(isDefined, UNDEFINED_FLAGS_MAX);
     this.#flags = new FreshCache<FlagState>({
       ...common,
       ttlMs: options.flagTtlMs,
       isRefreshedAhead: isDefined,
-      memory: this.#flagMemory,
+      memory: createFlagMemory<Entry<FlagState>>(isDefined, UNDEFINED_FLAGS_MAX),
       fetch: (flagIds, atLeast) => store.flagStates(flagIds, atLeast),
       onAnswer: (flagIds, { value }, stamp) =>
         options.onFlagRows(new Map(flagIds.map((flagId) => [flagId, value.get(flagId)])), stamp),
@@ -190,10 +188,7 @@ export class CachedStates implements States {
 
   /** The descriptors were replaced: what they no longer define is remembered only while there is room. */
   flagsReplaced(): void {
-    for (const flagId of [...this.#flagMemory.keys()]) {
-      const entry = this.#flagMemory.peek(flagId);
-      if (entry !== undefined) this.#flagMemory.set(flagId, entry);
-    }
+    this.#flags.rearrange();
   }
 
   /** Rows that were read from a later state than `stamp`, those that are absent too, by what they were read from. */

@@ -350,6 +350,16 @@ export class FreshCache<V> {
     return this.#options.memory.keys();
   }
 
+  /** Has the memory choose anew what it keeps: what it goes by has changed. */
+  rearrange(): void {
+    const { memory } = this.#options;
+    for (const key of [...memory.keys()]) {
+      const entry = memory.peek(key);
+      if (entry !== undefined) memory.set(key, entry);
+    }
+    this.#revision += 1;
+  }
+
   /** Shows what was learnt last of each key, be it withdrawn. */
   forEach(visit: (entry: Entry<V>, key: string) => void): void {
     this.#options.memory.forEach(visit);

@@ -5,7 +5,6 @@ export interface Memory<E> {
   /** Counts as a use. */
   get(key: string): E | undefined;
   set(key: string, entry: E): void;
-  delete(key: string): void;
   /** Without counting as a use; the least recently used first, so that setting all again keeps their order. */
   keys(): Iterable<string>;
   /** In the order of `keys()`; without counting as a use. */
@@ -38,10 +37,6 @@ export function createEntityMemory<E extends MayBeAbsent>(entriesMax: number): M
       other.delete(key);
       home.set(key, entry);
       if (present.size + absent.size > entriesMax) (absent.size > 0 ? absent : present).pop();
-    },
-    delete(key) {
-      present.delete(key);
-      absent.delete(key);
     },
     *keys() {
       yield* present.rkeys();
@@ -79,10 +74,6 @@ export function createFlagMemory<E extends object>(
       const [home, other] = isDefined(key) ? [defined, others] : [others, defined];
       other.delete(key);
       home.set(key, entry);
-    },
-    delete(key) {
-      defined.delete(key);
-      others.delete(key);
     },
     *keys() {
       yield* defined.keys();

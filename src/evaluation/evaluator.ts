@@ -61,10 +61,13 @@ interface Gathered {
   readonly overrides: Found<Overrides> | undefined;
 }
 
-/** The flags of a call, as they are found in a flag table and a kill set. */
+/**
+ * The flags of a call, as they are found in a flag table and a kill set. Of those it knows the revisions: a list that
+ * nobody asks for any more keeps neither in memory.
+ */
 interface AskedTogether {
-  readonly table: FlagTable;
-  readonly kills: KillSet | undefined;
+  readonly tableRevision: number;
+  readonly killsRevision: number;
   readonly asked: readonly Asked[];
   /** Those whose state is looked up. */
   readonly lookedUp: readonly string[];
@@ -74,7 +77,6 @@ interface AskedTogether {
 
 /** What was decided for everybody without overrides. */
 interface DecidedForAll {
-  readonly askedTogether: AskedTogether;
   readonly flagsRevision: number;
   readonly until: number;
   readonly evaluations: readonly Evaluation[];
@@ -83,7 +85,13 @@ interface DecidedForAll {
 /** For calls with one list of flags: what the last of them found out, as far as the next one may need it. */
 export class BulkMemory {
   askedTogether: AskedTogether | undefined;
+  /** Of these flags as they were found. */
   decidedForAll: DecidedForAll | undefined;
+
+  /** Whether this is what everybody without overrides is answered, as long as nothing changes. */
+  isForAll(evaluations: readonly Evaluation[]): boolean {
+    return this.decidedForAll?.evaluations === evaluations;
+  }
 }
 
 const NOTHING_KNOWN: Found<never> = { kind: "unavailable" };
@@ -125,13 +133,14 @@ export class Evaluator {
     entityId: string,
     memory?: BulkMemory,
   ): MaybeLater<readonly Evaluation[]> {
-    const { states, clock } = this.#options;
+    const { killSet, states, clock } = this.#options;
+    const kills = killSet.value;
     const together = this.#findAll(flagIds, memory);
     const now = clock.now();
     const overrides =
       together.isVarying && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
     const known = isLater(overrides) || hasOverrides(overrides) ? undefined : memory?.decidedForAll;
-    if (known !== undefined && this.#stillHolds(known, together, now)) {
+    if (known !== undefined && this.#stillHolds(known, now)) {
       if (together.lookedUp.length > 0) states.countHits(together.lookedUp.length);
       this.#options.onDecided?.({ flags: together.asked, entityId, evaluations: known.evaluations });
       return known.evaluations;
@@ -139,41 +148,42 @@ export class Evaluator {
     const found = together.lookedUp.length === 0 ? [] : states.flagStates(together.lookedUp, now);
     if (isLater(overrides) || isLater(found)) {
       return Promise.all([found, overrides]).then(([laterFound, laterOverrides]) =>
-        this.#decideAll(together, laterFound, { entityId, overrides: laterOverrides }),
+        this.#decideAll(together, laterFound, { entityId, kills, overrides: laterOverrides }),
       );
     }
-    const evaluations = this.#decideAll(together, found, { entityId, overrides });
-    if (memory !== undefined && !hasOverrides(overrides)) this.#keep(memory, together, evaluations);
+    const evaluations = this.#decideAll(together, found, { entityId, kills, overrides });
+    if (memory !== undefined && !hasOverrides(overrides)) this.#keep(memory, together.lookedUp, evaluations);
     return evaluations;
   }
 
   #findAll(flagIds: readonly string[], memory: BulkMemory | undefined): AskedTogether {
-    const table = this.#options.flags.value;
-    const kills = this.#options.killSet.value;
+    const { flags, killSet } = this.#options;
     const known = memory?.askedTogether;
-    if (known?.table === table && known.kills === kills) return known;
-    const asked = flagIds.map((flagId) => find(table, kills, flagId));
+    if (known?.tableRevision === flags.revision && known.killsRevision === killSet.revision) return known;
+    const asked = flagIds.map((flagId) => find(flags.value, killSet.value, flagId));
     const together = {
-      table,
-      kills,
+      tableRevision: flags.revision,
+      killsRevision: killSet.revision,
       asked,
       lookedUp: asked.filter(hasState).map(({ id }) => id),
       isVarying: asked.some(({ definition }) => varies(definition)),
     };
-    if (memory !== undefined) memory.askedTogether = together;
+    if (memory !== undefined) {
+      memory.askedTogether = together;
+      memory.decidedForAll = undefined;
+    }
     return together;
   }
 
-  #stillHolds({ askedTogether, flagsRevision, until }: DecidedForAll, together: AskedTogether, now: number) {
-    return askedTogether === together && flagsRevision === this.#options.states.flagsRevision && now < until;
+  #stillHolds({ flagsRevision, until }: DecidedForAll, now: number): boolean {
+    return flagsRevision === this.#options.states.flagsRevision && now < until;
   }
 
   /** Nothing is gained by keeping what is not fresh. */
-  #keep(memory: BulkMemory, askedTogether: AskedTogether, evaluations: readonly Evaluation[]): void {
+  #keep(memory: BulkMemory, lookedUp: readonly string[], evaluations: readonly Evaluation[]): void {
     const { flagsRevision } = this.#options.states;
-    const until = this.#options.states.freshUntil(askedTogether.lookedUp);
-    memory.decidedForAll =
-      until === -Infinity ? undefined : { askedTogether, flagsRevision, until, evaluations };
+    const until = this.#options.states.freshUntil(lookedUp);
+    memory.decidedForAll = until === -Infinity ? undefined : { flagsRevision, until, evaluations };
   }
 
   #decideOne(asked: Asked, state: Found<FlagState>, gathered: Gathered): Evaluation {
@@ -184,18 +194,17 @@ export class Evaluator {
 
   /** `found` holds a state for each flag that has one, in their order. */
   #decideAll(
-    { asked, kills }: AskedTogether,
+    { asked }: AskedTogether,
     found: readonly Found<FlagState>[],
-    { entityId, overrides }: Omit<Gathered, "kills">,
+    gathered: Gathered,
   ): readonly Evaluation[] {
-    const gathered = { entityId, kills, overrides };
     let next = 0;
     const evaluations: Evaluation[] = [];
     for (const one of asked) {
       const state = (hasState(one) ? found[next++] : undefined) ?? NOTHING_KNOWN;
       evaluations.push(this.#decide(one, state, gathered));
     }
-    this.#options.onDecided?.({ flags: asked, entityId, evaluations });
+    this.#options.onDecided?.({ flags: asked, entityId: gathered.entityId, evaluations });
     return evaluations;
   }
 
