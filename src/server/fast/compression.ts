@@ -1,8 +1,35 @@
 import { compressionGzip } from "@connectrpc/connect-node";
+import type { MaybeLater } from "../../evaluation/evaluator.ts";
 import { COMPRESS_MIN_BYTES } from "../rpc/rpc-handlers.ts";
 import type { Form } from "./fast-rpcs.ts";
 import { FRAME_HEADER_BYTES } from "./read-frame.ts";
-import { type ByteText, bytesOfText, byteText, toFrame } from "./write-answer.ts";
+import { type ByteText, bytesOfText, byteText, inOnePiece, toFrame } from "./write-answer.ts";
+
+/** An answer that is sent again and again. It is compressed once: when it is first asked for so. */
+export class KeptAnswer {
+  readonly text: ByteText;
+  readonly #form: Form;
+  #compressed: MaybeLater<ByteText> | undefined;
+
+  constructor(text: ByteText, form: Form) {
+    this.text = inOnePiece(text);
+    this.#form = form;
+  }
+
+  /** Whoever asks while it is being made waits for the same. Rejects if it cannot be made; then the next one tries again. */
+  compressed(): MaybeLater<ByteText> {
+    return (this.#compressed ??= this.#compress());
+  }
+
+  async #compress(): Promise<ByteText> {
+    try {
+      return (this.#compressed = inOnePiece(await compress(this.text, this.#form)));
+    } catch (error) {
+      this.#compressed = undefined;
+      throw error;
+    }
+  }
+}
 
 /** The encoding that we have and a client accepts which says this; undefined: none. */
 export function acceptedBy(accepts: string | undefined): string | undefined {

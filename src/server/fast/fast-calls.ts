@@ -5,7 +5,7 @@ import type { Rpc } from "../../telemetry/call-counts.ts";
 import { textOf } from "../listener/exchange.ts";
 import type { Permit } from "../rpc/permit.ts";
 import type { Worth, WorthNow } from "../worth.ts";
-import { acceptedBy, compress, isWorthCompressing } from "./compression.ts";
+import { acceptedBy, compress, isWorthCompressing, type KeptAnswer } from "./compression.ts";
 import type { FastRpc, Form } from "./fast-rpcs.ts";
 import type { Dialect } from "./plain-call.ts";
 import type { ByteText } from "./write-answer.ts";
@@ -62,7 +62,7 @@ export function serveFast(call: FastCall, options: FastCallOptions): void {
   }
   // Before the answer is made: it is at least as new as its headers say.
   const told = worth.now();
-  const finish = (body: ByteText) => {
+  const finish = (body: ByteText | KeptAnswer) => {
     const durationMs = clock.now() - startedAt;
     onRpc({ procedure, protocol: dialect.protocol, code: "ok", durationMs, isFast: true });
     send(call, body, told, options);
@@ -84,20 +84,24 @@ function tryAnswer(rpc: FastRpc, message: Buffer, form: Form): ReturnType<FastRp
 
 function send(
   { rpc, dialect, form, headers, send, destroy }: FastCall,
-  body: ByteText,
+  answer: ByteText | KeptAnswer,
   worth: WorthNow | undefined,
   { onInternalError }: FastCallOptions,
 ): void {
+  const body = typeof answer === "string" ? answer : answer.text;
   const encoding = acceptedBy(textOf(headers[dialect.accepts]));
   if (encoding === undefined || !isWorthCompressing(body, form)) {
     send({ body, worth, encoding, isCompressed: false });
     return;
   }
-  compress(body, form).then(
-    (compressed) => send({ body: compressed, worth, encoding, isCompressed: true }),
-    (error: unknown) => {
-      onInternalError(error, rpc.procedure);
-      destroy();
-    },
-  );
+  const finish = (compressed: ByteText) => send({ body: compressed, worth, encoding, isCompressed: true });
+  const compressed = typeof answer === "string" ? compress(answer, form) : answer.compressed();
+  if (!isLater(compressed)) {
+    finish(compressed);
+    return;
+  }
+  compressed.then(finish, (error: unknown) => {
+    onInternalError(error, rpc.procedure);
+    destroy();
+  });
 }

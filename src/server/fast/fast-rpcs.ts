@@ -5,6 +5,7 @@ import { FlagEvaluatorService } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../../namespaces/namespace.ts";
 import { namesAsked } from "../evaluator-service.ts";
 import { procedureOf } from "../rpc/codes.ts";
+import type { KeptAnswer } from "./compression.ts";
 import { EncodedAnswers } from "./encoded-answers.ts";
 import { NameList } from "./name-list.ts";
 import { readEvaluateJson } from "./read-json.ts";
@@ -23,7 +24,7 @@ export interface FastRpc {
    * The answer to a request's message, as it is sent. Undefined for what is better left to Connect's implementation:
    * what cannot be read, and what is refused.
    */
-  answer(message: Buffer, form: Form): MaybeLater<ByteText> | undefined;
+  answer(message: Buffer, form: Form): MaybeLater<ByteText | KeptAnswer> | undefined;
 }
 
 export interface FastRpcOptions {
@@ -37,7 +38,7 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
   const encoded = new EncodedAnswers(namespace);
   const lists = new RememberedLists(PROTO_READER);
   const jsonLists = new RememberedLists(JSON_READER);
-  let all: { readonly table: FlagTable; readonly list: NameList } | undefined;
+  const all = new WeakMap<FlagTable, NameList>();
 
   function encodeOne(name: string, evaluation: Evaluation, form: Form): ByteText {
     const answer = encoded.of(name, evaluation);
@@ -49,8 +50,11 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
   function listOf(list: NameList): NameList {
     if (list.names.length > 0) return list;
     const table = namespace.flags.value;
-    if (all?.table !== table) all = { table, list: new NameList(namesAsked(table, [])) };
-    return all.list;
+    const known = all.get(table);
+    if (known !== undefined) return known;
+    const made = new NameList(namesAsked(table, []));
+    all.set(table, made);
+    return made;
   }
 
   return [

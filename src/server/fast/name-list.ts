@@ -1,18 +1,19 @@
 import { BulkMemory, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { Evaluation } from "../../evaluation/precedence.ts";
 import type { Namespace } from "../../namespaces/namespace.ts";
+import { KeptAnswer } from "./compression.ts";
 import type { EncodedAnswer, EncodedAnswers } from "./encoded-answers.ts";
 import type { Form } from "./fast-rpcs.ts";
-import { type ByteText, inOnePiece, toFrame } from "./write-answer.ts";
+import { type ByteText, toFrame } from "./write-answer.ts";
 
-/** Of an answer that is kept. */
-const KEPT_BYTES_MAX = 1_024 * 1_024;
+/** Of an answer that is kept: room for that of 10,000 flags, at 200 bytes each. Compressed it is a fraction of that. */
+const KEPT_BYTES_MAX = 2 * 1_024 * 1_024;
 
 /** What all are answered who have no overrides, as long as nothing changes. */
 interface AnswerToAll {
   readonly evaluations: readonly Evaluation[];
   /** In each form made when it is first asked for. */
-  readonly texts: Partial<Record<Form, ByteText>>;
+  readonly kept: Partial<Record<Form, KeptAnswer>>;
 }
 
 /** Names that are asked for together. */
@@ -21,9 +22,7 @@ export class NameList {
   readonly #memory = new BulkMemory();
   /** Of each name, one that was given lately. */
   #lately: EncodedAnswer[] = [];
-  /** What came twice in a row, and what came last. */
   #toAll: AnswerToAll | undefined;
-  #last: readonly Evaluation[] | undefined;
 
   constructor(names: readonly string[]) {
     this.names = names;
@@ -34,16 +33,20 @@ export class NameList {
   }
 
   /** A `BulkEvaluateResponse`. `evaluations` are in the order of the names. */
-  write(evaluations: readonly Evaluation[], form: Form, encoded: EncodedAnswers): ByteText {
-    if (this.#last === evaluations && this.#toAll?.evaluations !== evaluations)
-      this.#toAll = { evaluations, texts: {} };
-    this.#last = evaluations;
-    const texts = this.#toAll?.evaluations === evaluations ? this.#toAll.texts : undefined;
-    const kept = texts?.[form];
-    if (kept !== undefined) return kept;
+  write(evaluations: readonly Evaluation[], form: Form, encoded: EncodedAnswers): ByteText | KeptAnswer {
+    const kept = this.#keptOf(evaluations);
+    const known = kept?.[form];
+    if (known !== undefined) return known;
     const text = join(this.#encode(evaluations, encoded), form);
-    if (texts !== undefined && text.length <= KEPT_BYTES_MAX) texts[form] = inOnePiece(text);
-    return text;
+    if (kept === undefined || text.length > KEPT_BYTES_MAX) return text;
+    return (kept[form] = new KeptAnswer(text, form));
+  }
+
+  /** Undefined: it is not what all are answered, and of that nothing is kept. */
+  #keptOf(evaluations: readonly Evaluation[]): AnswerToAll["kept"] | undefined {
+    if (!this.#memory.isForAll(evaluations)) return undefined;
+    if (this.#toAll?.evaluations !== evaluations) this.#toAll = { evaluations, kept: {} };
+    return this.#toAll.kept;
   }
 
   #encode(evaluations: readonly Evaluation[], encoded: EncodedAnswers): readonly EncodedAnswer[] {
