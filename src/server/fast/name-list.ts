@@ -45,8 +45,11 @@ export class NameList {
   /** Undefined: it is not what all are answered, and of that nothing is kept. */
   #keptOf(evaluations: readonly Evaluation[]): AnswerToAll["kept"] | undefined {
     if (!this.#memory.isForAll(evaluations)) return undefined;
-    if (this.#toAll?.evaluations !== evaluations) this.#toAll = { evaluations, kept: {} };
-    return this.#toAll.kept;
+    const last = this.#toAll;
+    if (last?.evaluations === evaluations) return last.kept;
+    const kept = last !== undefined && areSame(last.evaluations, evaluations) ? last.kept : {};
+    this.#toAll = { evaluations, kept };
+    return kept;
   }
 
   #encode(evaluations: readonly Evaluation[], encoded: EncodedAnswers): readonly EncodedAnswer[] {
@@ -58,6 +61,11 @@ export class NameList {
         : (lately[i] = encoded.of(this.names[i] ?? "", evaluation));
     });
   }
+}
+
+/** Whether they are written alike. Most of what is decided anew comes to the same: after a poll without news for instance. */
+function areSame(some: readonly Evaluation[], others: readonly Evaluation[]): boolean {
+  return some.every(({ value, source }, i) => value === others[i]?.value && source === others[i]?.source);
 }
 
 function join(answers: readonly EncodedAnswer[], form: Form): ByteText {
