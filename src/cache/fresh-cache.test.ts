@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import type { Stamp, Version } from "../evaluation/version.ts";
@@ -481,6 +482,123 @@ test("TTLs are spread by jitter", async () => {
     await clock.advance(1);
     expect(cache.read("k")).toMatchObject({ kind: "stale" });
   }
+});
+
+test("what is remembered is fresh until the first of it is not", async () => {
+  const { cache, clock, source } = createCache({ memory: createEntityMemory<Entry<string>>(3) });
+  expect(cache.freshUntil([])).toBe(Infinity);
+  expect(cache.freshUntil(["a"]), "unknown").toBe(-Infinity);
+  await cache.read("a");
+  await clock.advance(100);
+  await cache.read("b");
+  expect([cache.freshUntil(["a"]), cache.freshUntil(["b", "a"])]).toEqual([TTL, TTL]);
+  expect(cache.freshUntil(["b"])).toBe(TTL + 100);
+  expect(cache.freshUntil(["a", "c"])).toBe(-Infinity);
+  await clock.advance(TTL - 100);
+  expect([cache.freshUntil(["a"]), cache.freshUntil(["b"])]).toEqual([-Infinity, TTL + 100]);
+
+  source.failing = true;
+  cache.expire(["b"], { version: { epoch: "e", revision: 2 }, askedAt: clock.now() });
+  expect(cache.freshUntil(["b"]), "outdated").toBe(-Infinity);
+  source.failing = false;
+  source.version = { epoch: "e", revision: 2 };
+  await cache.readMany(["a", "c", "d"]);
+  expect(cache.freshUntil(["c", "d"])).toBe(2 * TTL);
+  expect(cache.freshUntil(["a", "b", "c", "d"]), "no longer all of them").toBe(-Infinity);
+  cache.withdraw(["c"], { version: { epoch: "e", revision: 3 }, askedAt: clock.now() });
+  expect(cache.freshUntil(["c"]), "withdrawn").toBe(-Infinity);
+
+  const { cache: writeThrough } = createCache({ ttlMs: 0 });
+  await writeThrough.read("a");
+  expect(writeThrough.freshUntil(["a"])).toBe(-Infinity);
+});
+
+test("whatever changes what is remembered, or what it is worth, makes another revision; reading does not", async () => {
+  const { cache, clock, source } = createCache();
+  let last = cache.revision;
+  const isOther = () => last !== (last = cache.revision);
+  await cache.read("a");
+  expect(isOther(), "learnt").toBe(true);
+  await cache.readMany(["a", "a"]);
+  await cache.current(["a"]);
+  cache.expire(["a"], { version: { epoch: "e", revision: 1 }, askedAt: 0 });
+  cache.expire(["unknown"], { version: { epoch: "e", revision: 2 }, askedAt: 0 });
+  cache.withdraw(["unknown"], { version: { epoch: "e", revision: 2 }, askedAt: 0 });
+  expect(isOther(), "read, and told what is known").toBe(false);
+
+  source.failing = true;
+  cache.expire(["a"], { version: { epoch: "e", revision: 2 }, askedAt: 0 });
+  expect(isOther(), "outdated").toBe(true);
+  await settle();
+  expect(isOther(), "a refresh that failed").toBe(true);
+  cache.expire(["a"], { version: { epoch: "e", revision: 2 }, askedAt: 0 }, { drop: true });
+  expect(isOther(), "dropped").toBe(true);
+  cache.withdraw(["a"], { version: { epoch: "e", revision: 2 }, askedAt: 0 });
+  expect(isOther(), "withdrawn").toBe(true);
+  await settle();
+  isOther();
+  cache.rearrange();
+  expect(isOther(), "the memory may have forgotten some").toBe(true);
+  const remembered = cache.remembered(
+    (readAt) => readAt,
+    () => true,
+    Infinity,
+  );
+  cache.restore(remembered, (readAt) => readAt);
+  expect(isOther(), "restored").toBe(true);
+  await clock.advance(3 * TTL);
+  expect(isOther(), "time alone").toBe(false);
+});
+
+const KEYS = ["a", "b", "c", "d"];
+/** What may happen to a cache. Numbers are of a key, of milliseconds, or of a revision. */
+const move = fc.oneof(
+  fc.record({ what: fc.constantFrom("read", "read others", "drop", "withdraw", "expire"), n: fc.nat(3) }),
+  fc.record({ what: fc.constant("advance"), n: fc.integer({ min: 1, max: TTL }) }),
+  fc.record({ what: fc.constantFrom("commit", "fail", "heal", "cut", "settle", "rearrange"), n: fc.nat(3) }),
+);
+
+test("as long as the revision stays, all is read fresh and as it was until the time that was said", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(move, { maxLength: 40, size: "max" }), async (moves) => {
+      const { cache, clock, source } = createCache({
+        memory: createEntityMemory<Entry<string>>(3),
+        jitter: 0,
+      });
+      const said: { revision: number; until: number; keys: readonly string[]; found: unknown }[] = [];
+      let revision = 1;
+      for (const { what, n } of moves) {
+        const key = KEYS[n] ?? "a";
+        const needed = { version: { epoch: "e", revision }, askedAt: clock.now() };
+        if (what === "read") void cache.read(key);
+        else if (what === "read others") void cache.readMany(KEYS.filter((other) => other !== key));
+        else if (what === "expire" || what === "drop") cache.expire([key], needed, { drop: what === "drop" });
+        else if (what === "withdraw") cache.withdraw([key], needed);
+        else if (what === "advance") await clock.advance(n);
+        else if (what === "commit") {
+          source.value = n === 0 ? undefined : `v${++revision}`;
+          source.version = { epoch: "e", revision };
+        } else if (what === "rearrange") cache.rearrange();
+        else if (what === "settle") await settle();
+        else {
+          source.failing = what === "fail";
+          source.cut = what === "cut";
+        }
+
+        const stillTrue = said.filter((each) => cache.revision === each.revision && clock.now() < each.until);
+        for (const { keys, found } of stillTrue) expect(cache.readMany(keys)).toEqual(found);
+        for (const keys of [["a"], ["b", "c"], ["d", "a"]]) {
+          const until = cache.freshUntil(keys);
+          if (until === -Infinity) continue;
+          const found = cache.readMany(keys);
+          expect(found).toEqual(keys.map(() => expect.objectContaining({ kind: "fresh" })));
+          said.push({ revision: cache.revision, until, keys, found });
+        }
+      }
+      await settle();
+    }),
+    { numRuns: 300 },
+  );
 });
 
 interface Source {
