@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { formatVersion } from "../../src/evaluation/version.ts";
-import type { FlagType } from "../../src/flags/definition.ts";
+import type { FlagTable, FlagType } from "../../src/flags/definition.ts";
 import {
   BoolListSchema,
   DoubleListSchema,
@@ -23,6 +23,10 @@ import { type ServedNamespace, serveNamespace } from "../wire/serve-memory.ts";
 
 const CALLS = size(2_000, 100_000);
 const BATCH = 50;
+/** Of the store, after each batch. */
+const CHANGES = 3;
+const KILL_TTL = 1_000;
+const TTL = 3_600_000;
 const BYTES_MAX = 2_048;
 /** Of calls that clients really make, three in four of those that are generated. */
 const FAST_SHARE_MIN = 0.5;
@@ -54,10 +58,26 @@ function listOf(kind: "boolListValue" | "int64ListValue" | "doubleListValue"): F
   return create(FlagValueSchema, { value });
 }
 
+/** A namespace over a store of its own, and what it counts. */
+interface World {
+  readonly flags: Latest<FlagTable>;
+  readonly store: MemoryStore;
+  readonly namespace: Namespace;
+  readonly names: readonly string[];
+  /** Evaluations by source, and look-ups by tier. Of those that are made again, also which were hits. */
+  readonly counts: Record<string, number>;
+  /** The calls were made before: now it is no chance who finds in memory what another call had to wait for. */
+  isAgain: boolean;
+}
+
 /** Flags of every type and in every state: as a default, as a global value, as an override, killed, archived, untouched. */
-function openWorld(clock: FakeClock): { store: MemoryStore; namespace: Namespace; names: readonly string[] } {
+function openWorld(clock: FakeClock): World {
   const store = new MemoryStore();
-  const flags = VALUES.flatMap(([type, value], i) => [
+  const counts: Record<string, number> = {};
+  const count = (what: string, n: number) => {
+    counts[what] = (counts[what] ?? 0) + n;
+  };
+  const ofValues = VALUES.flatMap(([type, value], i) => [
     defineFlag(`values/${3 * i + 1}`, { type, defaultValue: value }),
     defineFlag(`values/${3 * i + 2}`, { type, defaultValue: undefined, layer: "" }),
     defineFlag(`values/${3 * i + 3}`, { type, defaultValue: value }),
@@ -75,60 +95,120 @@ function openWorld(clock: FakeClock): { store: MemoryStore; namespace: Namespace
   store.set(stateOf("notifications/2", { mode: "killed", value: undefined, type: "BOOL" }));
   store.set(stateOf("gone/1", { archived: true, value: flagValue("kept") }));
   store.setOverride(overrideOf("notifications/1", "user-1"));
+  const flags = new Latest(tableOf(...ofValues, ...named));
   const namespace = openNamespace({
-    flags: new Latest(tableOf(...flags, ...named)),
+    flags,
     store,
     clock,
     random: () => 0.5,
-    killTtlMs: 3_600_000,
-    flagTtlMs: 300_000,
-    overrideTtlMs: 300_000,
-    negativeTtlMs: 300_000,
+    killTtlMs: KILL_TTL,
+    flagTtlMs: TTL,
+    overrideTtlMs: TTL,
+    negativeTtlMs: TTL,
     overrideEntriesMax: 10_000,
     jitter: 0,
-    events: silentEvents,
+    events: {
+      ...silentEvents,
+      onEvaluations({ evaluations }) {
+        for (const { source } of evaluations) count(source, 1);
+      },
+      onLookUps(tier, { hits, misses }) {
+        count(`${tier} looked up`, hits + misses);
+        if (!world.isAgain) return;
+        count(`${tier} hits`, hits);
+        count(`${tier} misses`, misses);
+      },
+    },
     traceStoreCall: (_, run) => run(),
   });
-  const known = [...flags, ...named].flatMap(({ id, alias }) => [id, id, alias]);
-  return { store, namespace, names: [...known, "gone/1", "nobody/1", "nobody.knows"] };
+  const known = [...ofValues, ...named].flatMap(({ id, alias }) => [id, id, alias]);
+  const names = [...known, "gone/1", "nobody/1", "nobody.knows"];
+  const world = { flags, store, namespace, names, counts, isAgain: false };
+  return world;
+}
+
+/** What operators may do. `random` gives numbers from 0 to 1. */
+function createChanges(
+  entities: readonly string[],
+  random: () => number,
+): () => (store: MemoryStore) => void {
+  const below = (n: number) => Math.floor(random() * n);
+  return () => {
+    const i = below(VALUES.length);
+    const [type, value] = VALUES[i] ?? ["STRING", flagValue("")];
+    const flagId = `values/${3 * i + 1 + below(3)}`;
+    const entityId = entities[below(entities.length)] ?? "";
+    const what = below(6);
+    return (store) => {
+      if (what === 0) store.set(stateOf(flagId, { type, mode: "killed", value: undefined }));
+      else if (what === 1) store.set(stateOf(flagId, { type, value }));
+      else if (what === 2) store.set(stateOf(flagId, { type, mode: "default", value: undefined }));
+      else if (what === 3) store.remove(flagId);
+      else if (what === 4) store.setOverride(overrideOf(flagId, entityId, { value }));
+      else store.removeOverride(flagId, entityId);
+    };
+  };
 }
 
 test(
-  `answers byte for byte what Connect's implementation does, to ${CALLS} calls, allowed and not`,
+  `answers byte for byte what Connect's implementation does, to ${CALLS} calls made twice, allowed and not`,
   async () => {
     const clock = new FakeClock();
-    const { store, namespace, names } = openWorld(clock);
+    const worlds = [openWorld(clock), openWorld(clock)] as const;
+    const [{ names, namespace }] = worlds;
     await settle();
     const limits = { bodyBytesMax: BYTES_MAX, bulkFlagsMax: 100 };
-    const [fast, generic] = await Promise.all(
-      [true, false].map((isFast) => serveNamespace(namespace, { clock, limits, isFast })),
-    );
-    if (fast === undefined || generic === undefined) throw new Error("Cannot serve");
+    const [fast, generic] = await Promise.all([
+      serveNamespace(worlds[0].namespace, { clock, limits, isFast: true }),
+      serveNamespace(worlds[1].namespace, { clock, limits, isFast: false }),
+    ]);
     const random = seededRandom(20);
     const entities = ["user-1", "user-2", "user-3", "ü"];
     const generate = (versions: readonly string[]) =>
       createCallGenerator({ names, entities, versions, bytesMax: BYTES_MAX }, random);
 
     const half = CALLS / 2;
-    await compareAll([fast, generic], generate([versionOf(namespace), "nonsense", ""]), half);
+    const nextChange = createChanges(entities, random);
+    const servers = [fast, generic];
+    await compareAll({
+      servers,
+      worlds,
+      next: generate([versionOf(namespace), "nonsense", ""]),
+      count: half,
+      async afterBatch(sent) {
+        const changes = Array.from({ length: CHANGES }, nextChange);
+        for (const { store } of worlds) for (const change of changes) change(store);
+        await clock.advance(KILL_TTL);
+        if (sent === half / 2) for (const world of worlds) undefineSome(world);
+        await settle();
+      },
+    });
     // What was learnt is past its time to live and cannot be learnt again: every answer says so.
-    store.away = true;
-    await clock.advance(700_000);
-    while (namespace.breaker.state !== "open") await namespace.evaluate("nobody/2", "");
-    await compareAll([fast, generic], generate(["nonsense"]), half);
+    for (const { store } of worlds) store.away = true;
+    await clock.advance(2 * TTL);
+    for (const { namespace: lost } of worlds)
+      while (lost.breaker.state !== "open") await lost.evaluate("nobody/2", "");
+    await compareAll({ servers, worlds, next: generate(["nonsense"]), count: half });
 
     expect(tallyOf(fast)).toEqual(tallyOf(generic));
+    expect(worlds[0].counts).toEqual(worlds[1].counts);
     expect([fast.internalErrors, generic.internalErrors]).toEqual([[], []]);
     expect(generic.rpcs.filter(({ isFast = false }) => isFast)).toEqual([]);
     const fastCount = fast.rpcs.filter(({ isFast = false }) => isFast).length;
-    console.log(`${fastCount} of ${CALLS} calls went the fast way`);
-    expect(fastCount / CALLS).toBeGreaterThan(FAST_SHARE_MIN);
+    console.log(`${fastCount} of ${2 * CALLS} calls went the fast way`);
+    expect(fastCount / (2 * CALLS)).toBeGreaterThan(FAST_SHARE_MIN);
 
     await Promise.all([fast, generic].map((served) => served[Symbol.asyncDispose]()));
-    await namespace[Symbol.asyncDispose]();
+    await Promise.all(worlds.map((world) => world.namespace[Symbol.asyncDispose]()));
   },
   size(120_000, 900_000),
 );
+
+/** Every third flag. */
+function undefineSome({ flags, namespace }: World): void {
+  flags.replace(tableOf(...flags.value.flags.filter((_, i) => i % 3 !== 1)));
+  namespace.flagsReplaced();
+}
 
 function versionOf({ killSet }: Namespace): string {
   const version = killSet.value?.stamp.version;
@@ -136,16 +216,26 @@ function versionOf({ killSet }: Namespace): string {
   return formatVersion(version);
 }
 
-async function compareAll(
-  servers: readonly ServedNamespace[],
-  next: () => GeneratedCall,
-  count: number,
-): Promise<void> {
+interface Comparison {
+  /** The fast one first. */
+  readonly servers: readonly ServedNamespace[];
+  readonly worlds: readonly World[];
+  readonly next: () => GeneratedCall;
+  /** How many calls are made, each twice. */
+  readonly count: number;
+  readonly afterBatch?: (sent: number) => Promise<void>;
+}
+
+async function compareAll({ servers, worlds, next, count, afterBatch }: Comparison): Promise<void> {
   const lines = await Promise.all(servers.map(({ port }) => openCallLine(port)));
   for (let sent = 0; sent < count; sent += BATCH) {
     const calls = Array.from({ length: BATCH }, next);
-    const [fast = [], generic = []] = await Promise.all(lines.map((line) => line.send(calls)));
-    for (const [i, call] of calls.entries()) compare(call, fast[i], generic[i]);
+    for (const isAgain of [false, true]) {
+      for (const world of worlds) world.isAgain = isAgain;
+      const [fast = [], generic = []] = await Promise.all(lines.map((line) => line.send(calls)));
+      for (const [i, call] of calls.entries()) compare(call, fast[i], generic[i]);
+    }
+    await afterBatch?.(sent + BATCH);
   }
   for (const line of lines) line[Symbol.dispose]();
 }

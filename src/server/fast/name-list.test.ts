@@ -1,11 +1,15 @@
 import { gunzipSync } from "node:zlib";
-import { fromBinary, fromJsonString } from "@bufbuild/protobuf";
+import { create, fromBinary, fromJsonString, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FakeClock, settle } from "../../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../../test/support/flag-builders.ts";
 import { MemoryStore } from "../../../test/support/memory-store.ts";
 import { silentEvents } from "../../../test/support/silent-events.ts";
-import { BulkEvaluateResponseSchema, EvaluationSource } from "../../gen/pbflags/v1/evaluator_pb.ts";
+import {
+  BulkEvaluateRequestSchema,
+  BulkEvaluateResponseSchema,
+  EvaluationSource,
+} from "../../gen/pbflags/v1/evaluator_pb.ts";
 import { type Namespace, openNamespace } from "../../namespaces/namespace.ts";
 import { Latest } from "../../system/latest.ts";
 import { KeptAnswer } from "./compression.ts";
@@ -21,16 +25,17 @@ let clock: FakeClock;
 let store: MemoryStore;
 let flags: Latest<ReturnType<typeof tableOf>>;
 let namespace: Namespace;
-let ask: (entityId: string, form: Form) => Promise<ByteText | KeptAnswer>;
+/** Asks for all flags, or for some. */
+let ask: (entityId: string, form: Form, flagIds?: readonly string[]) => Promise<ByteText | KeptAnswer>;
 
-async function open(table: ReturnType<typeof tableOf>): Promise<void> {
+async function open(table: ReturnType<typeof tableOf>, killTtlMs = KILL_TTL): Promise<void> {
   flags = new Latest(table);
   namespace = openNamespace({
     flags,
     store,
     clock,
     random: () => 0.5,
-    killTtlMs: KILL_TTL,
+    killTtlMs,
     flagTtlMs: FLAG_TTL,
     overrideTtlMs: FLAG_TTL,
     negativeTtlMs: FLAG_TTL,
@@ -40,10 +45,13 @@ async function open(table: ReturnType<typeof tableOf>): Promise<void> {
     traceStoreCall: (_, run) => run(),
   });
   const [, bulk] = createFastRpcs({ namespace, bulkFlagsMax: 100 });
-  ask = async (entityId, form) => {
-    const json = JSON.stringify({ entityId });
-    const proto = entityId === "" ? "" : `\u0012${String.fromCharCode(entityId.length)}${entityId}`;
-    const answer = await bulk?.answer(Buffer.from(form === "json" ? json : proto), form);
+  ask = async (entityId, form, flagIds = []) => {
+    const question = create(BulkEvaluateRequestSchema, { flagIds: [...flagIds], entityId });
+    const message =
+      form === "json"
+        ? toJsonString(BulkEvaluateRequestSchema, question)
+        : toBinary(BulkEvaluateRequestSchema, question);
+    const answer = await bulk?.answer(Buffer.from(message), form);
     if (answer === undefined) throw new Error("Cannot read the request");
     return answer;
   };
@@ -155,8 +163,21 @@ describe.each(FORMS)("in the form %s", (form) => {
     expect(read(await askForAll(), form)).toBe("a/1 weekly GLOBAL, a/2 daily DEFAULT");
   });
 
+  test("what is read before any poll tells of it is answered from then on", async () => {
+    await namespace[Symbol.asyncDispose]();
+    await open(flags.value, 10 * FLAG_TTL);
+    const first = await askForAll();
+    const loads = store.countCalls("flagStates");
+    store.set(stateOf("a/1", { value: flagValue("hourly") }));
+    while (store.countCalls("flagStates") === loads) await clock.advance(KILL_TTL);
+    expect(clock.now(), "the answer before would still be fresh").toBeLessThan(FLAG_TTL);
+    expect(read(await askAnew(first), form)).toBe("a/1 hourly GLOBAL, a/2 daily DEFAULT");
+  });
+
   test("other descriptors are answered from the next call on", async () => {
     const first = await askForAll();
+    const some = ["a.flag_2", "b/1"];
+    expect(read(await ask("", form, some), form)).toBe("a.flag_2 daily DEFAULT, b/1 none DEFAULT");
     flags.replace(
       tableOf(defineFlag("a/1"), defineFlag("a/2", { defaultValue: flagValue("never") }), defineFlag("b/1")),
     );
@@ -165,6 +186,7 @@ describe.each(FORMS)("in the form %s", (form) => {
     const second = await askAnew(first);
     expect(read(second, form)).toBe("a/1 weekly GLOBAL, a/2 never DEFAULT, b/1 daily DEFAULT");
     expect(await askForAll()).toBe(second);
+    expect(read(await ask("", form, some), form)).toBe("a.flag_2 never DEFAULT, b/1 daily DEFAULT");
   });
 
   test("it is compressed once for all who ask for that, and made anew with it", async () => {
