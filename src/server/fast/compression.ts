@@ -11,8 +11,9 @@ export class KeptAnswer {
   readonly #form: Form;
   #compressed: MaybeLater<ByteText> | undefined;
 
+  /** `text` is in one piece. */
   constructor(text: ByteText, form: Form) {
-    this.text = inOnePiece(text);
+    this.text = text;
     this.#form = form;
   }
 

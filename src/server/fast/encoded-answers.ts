@@ -2,6 +2,8 @@ import type { Evaluation, Source } from "../../evaluation/precedence.ts";
 import type { FlagTable } from "../../flags/definition.ts";
 import type { FlagValue } from "../../gen/pbflags/v1/types_pb.ts";
 import type { Latest } from "../../system/latest.ts";
+import { isWorthCompressing, KeptAnswer } from "./compression.ts";
+import type { Form } from "./fast-rpcs.ts";
 import { type ByteText, inOnePiece, toEntry, toFrame, writeJson, writeMessage } from "./write-answer.ts";
 
 /** An `EvaluateResponse` as bytes, in each form made when it is first asked for. */
@@ -12,6 +14,7 @@ export class EncodedAnswer {
   #framed: ByteText | undefined;
   #entry: ByteText | undefined;
   #json: ByteText | undefined;
+  #kept: Partial<Record<Form, KeptAnswer>> | undefined;
 
   /** `name` is the flag's id or alias: whichever was asked for. */
   constructor(name: string, evaluation: Evaluation) {
@@ -40,6 +43,13 @@ export class EncodedAnswer {
 
   get json(): ByteText {
     return (this.#json ??= writeJson(this.#name, this.evaluation));
+  }
+
+  /** As the answer to a call. A long one is compressed once. */
+  alone(form: Form): ByteText | KeptAnswer {
+    const text = form === "grpc" ? this.framed : this[form];
+    if (!isWorthCompressing(text, form)) return text;
+    return ((this.#kept ??= {})[form] ??= new KeptAnswer(text, form));
   }
 }
 

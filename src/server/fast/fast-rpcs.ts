@@ -1,5 +1,4 @@
 import { isLater, type MaybeLater } from "../../evaluation/evaluator.ts";
-import type { Evaluation } from "../../evaluation/precedence.ts";
 import type { FlagTable } from "../../flags/definition.ts";
 import { FlagEvaluatorService } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../../namespaces/namespace.ts";
@@ -40,12 +39,6 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
   const jsonLists = new RememberedLists(JSON_READER);
   const all = new WeakMap<FlagTable, NameList>();
 
-  function encodeOne(name: string, evaluation: Evaluation, form: Form): ByteText {
-    const answer = encoded.of(name, evaluation);
-    if (form === "grpc") return answer.framed;
-    return form === "json" ? answer.json : answer.proto;
-  }
-
   /** All that are defined, unless it names some. */
   function listOf(list: NameList): NameList {
     if (list.names.length > 0) return list;
@@ -65,8 +58,8 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
         if (question === undefined || question.flagId === "") return undefined;
         const { flagId, entityId } = question;
         const evaluation = namespace.evaluate(flagId, entityId);
-        if (isLater(evaluation)) return evaluation.then((later) => encodeOne(flagId, later, form));
-        return encodeOne(flagId, evaluation, form);
+        if (isLater(evaluation)) return evaluation.then((later) => encoded.of(flagId, later).alone(form));
+        return encoded.of(flagId, evaluation).alone(form);
       },
     },
     {

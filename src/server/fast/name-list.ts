@@ -4,7 +4,7 @@ import type { Namespace } from "../../namespaces/namespace.ts";
 import { KeptAnswer } from "./compression.ts";
 import type { EncodedAnswer, EncodedAnswers } from "./encoded-answers.ts";
 import type { Form } from "./fast-rpcs.ts";
-import { type ByteText, toFrame } from "./write-answer.ts";
+import { type ByteText, inOnePiece, toFrame } from "./write-answer.ts";
 
 /** Of an answer that is kept: room for that of 10,000 flags, at 200 bytes each. Compressed it is a fraction of that. */
 const KEPT_BYTES_MAX = 2 * 1_024 * 1_024;
@@ -39,7 +39,7 @@ export class NameList {
     if (known !== undefined) return known;
     const text = join(this.#encode(evaluations, encoded), form);
     if (kept === undefined || text.length > KEPT_BYTES_MAX) return text;
-    return (kept[form] = new KeptAnswer(text, form));
+    return (kept[form] = new KeptAnswer(inOnePiece(text), form));
   }
 
   /** Undefined: it is not what all are answered, and of that nothing is kept. */
