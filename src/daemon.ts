@@ -9,6 +9,7 @@ import { type ConfigFollower, followConfig } from "./daemon/follow-config.ts";
 import { observe } from "./daemon/observe.ts";
 import { openFeed, takeUpUsable } from "./daemon/open-feed.ts";
 import { type OpenStore, openDatabase, openStore } from "./daemon/open-store.ts";
+import type { WorkerPart } from "./daemon/part.ts";
 import { reportServer } from "./daemon/report-server.ts";
 import { keepKnowledge, loadKnowledge } from "./daemon/snapshot.ts";
 import type { ReloadResult } from "./flags/watch-descriptors.ts";
@@ -145,7 +146,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       drainTimeoutMs: config.shutdownTimeoutMs,
       clock,
       handle: createRoutes({
-        namespace: worker === undefined ? namespace : withHealth(namespace, worker.health),
+        namespace: worker === undefined ? namespace : asOne(namespace, worker),
         upstreams: pool,
         upstreamService: worker?.upstreamService,
         version: deps.version,
@@ -201,9 +202,13 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
 
 const UNCOUNTED = { onRpc: () => {}, onDrop: () => {} };
 
-/** The namespace of a worker, whose store is as well as the primary's. */
-function withHealth(namespace: Namespace, health: Namespace["health"]): Namespace {
-  return Object.create(namespace, { health: { value: health } });
+/** The namespace of a worker, whose store is as well as the primary's, and which is ready when the daemon is. */
+function asOne(namespace: Namespace, { health, readiness }: WorkerPart): Namespace {
+  return Object.create(namespace, {
+    health: { value: health },
+    ready: { get: () => readiness.reached },
+    whenReady: { value: (signal: AbortSignal) => readiness.wait(signal) },
+  });
 }
 
 function followConfiguration({

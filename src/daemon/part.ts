@@ -1,6 +1,7 @@
 import type { Config } from "../config/settings.ts";
 import type { DependencyCheck } from "../health/dependency-health.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
+import type { Readiness } from "../namespaces/readiness.ts";
 import type { OpenListener } from "../server/listener/open-listener.ts";
 import type { RouteOptions } from "../server/routes.ts";
 import type { RenderedMetrics } from "../telemetry/metrics.ts";
@@ -21,6 +22,8 @@ export interface WorkerPart {
   readonly openListener: OpenListener;
   /** How the primary's store has been answering. */
   readonly health: Namespace["health"];
+  /** Of all processes. */
+  readonly readiness: Pick<Readiness, "reached" | "wait">;
   /** What /readyz shows of the dependencies, those of this process included. */
   checks(own: readonly DependencyCheck[]): readonly DependencyCheck[];
   /** The metrics of all processes. */

@@ -101,12 +101,15 @@ function last(): Puppet {
   return puppet;
 }
 
+const OPEN: ToPrimary = { kind: "open", knows: { descriptors: true, kills: true, all: true } };
+const OPEN_TOO_EARLY: ToPrimary = { kind: "open", knows: { descriptors: false, kills: false, all: false } };
+
 const CRASH: Exit = { code: 70, signal: null };
 
 test("one that is lost is started again, and the others are left alone", async () => {
   crew = openCrew(2);
   expect(puppets.map(({ worker }) => worker)).toEqual([1, 2]);
-  for (const puppet of puppets) puppet.say({ kind: "open" });
+  for (const puppet of puppets) puppet.say(OPEN);
   expect(open.map(({ worker }) => worker)).toEqual([1, 2]);
   await puppets[1]?.end(CRASH);
   expect(gone.map(({ worker }) => worker)).toEqual([2]);
@@ -128,7 +131,7 @@ test("while it is in vain the pauses grow; whoever has worked for a while starts
   }
   // None of them was ever open.
   expect(gone).toEqual([]);
-  last().say({ kind: "open" });
+  last().say(OPEN);
   await clock.advance(10_000);
   const before = puppets.length;
   await last().end(CRASH);
@@ -144,7 +147,7 @@ test("one that does not get to work in a minute is killed and started again", as
   await clock.advance(1_000);
   expect(first?.isKilled).toBe(true);
   expect(puppets.length).toBe(2);
-  last().say({ kind: "open" });
+  last().say(OPEN);
   await clock.advance(120_000);
   expect(last().isKilled).toBe(false);
 });
@@ -181,7 +184,7 @@ function sumOf(count: Awaited<ReturnType<Crew["count"]>>): number {
 
 test("what was counted is kept of those that are gone, and of those that do not answer", async () => {
   crew = openCrew(2);
-  for (const puppet of puppets) puppet.say({ kind: "open" });
+  for (const puppet of puppets) puppet.say(OPEN);
   const first = crew.count();
   for (const puppet of puppets) await counted(puppet, 10);
   expect(sumOf(await first)).toBe(20);
@@ -192,7 +195,7 @@ test("what was counted is kept of those that are gone, and of those that do not 
   await clock.advance(500);
   expect(sumOf(await hung)).toBe(20);
 
-  last().say({ kind: "open" });
+  last().say(OPEN);
   const both = crew.count();
   await counted(last(), 5);
   await counted(puppets[1] ?? last(), 12);
@@ -201,7 +204,7 @@ test("what was counted is kept of those that are gone, and of those that do not 
 
 test("what a worker says after its end is not counted twice", async () => {
   crew = openCrew(1);
-  last().say({ kind: "open" });
+  last().say(OPEN);
   const [first] = puppets;
   if (first === undefined) throw new Error("Cannot happen");
   const before = crew.count();
@@ -211,4 +214,47 @@ test("what a worker says after its end is not counted twice", async () => {
   await first.end(CRASH);
   await counted(first, 11);
   expect(sumOf(await late)).toBe(10);
+});
+
+function readyTold(): readonly boolean[] {
+  return puppets.map(({ heard }) => heard.some(({ kind }) => kind === "ready"));
+}
+
+test("nobody is ready while one that is open does not know all", () => {
+  crew = openCrew(3);
+  puppets[0]?.say(OPEN_TOO_EARLY);
+  puppets[1]?.say(OPEN_TOO_EARLY);
+  expect(open.map(({ worker }) => worker)).toEqual([1, 2]);
+  puppets[0]?.say(OPEN);
+  expect(readyTold()).toEqual([false, false, false]);
+  puppets[1]?.say(OPEN);
+  expect(readyTold()).toEqual([true, true, true]);
+  expect(open.map(({ worker }) => worker)).toEqual([1, 2]);
+});
+
+test("one that is lost before it knows all keeps the others from being ready no longer", async () => {
+  crew = openCrew(2);
+  puppets[0]?.say(OPEN_TOO_EARLY);
+  await puppets[0]?.end(CRASH);
+  await clock.advance(100);
+  // Nobody is open.
+  expect(readyTold()).toEqual([false, false, false]);
+  last().say(OPEN_TOO_EARLY);
+  puppets[1]?.say(OPEN);
+  expect(readyTold()).toEqual([false, false, false]);
+  await last().end(CRASH);
+  expect(readyTold()).toEqual([false, true, false]);
+});
+
+test("once ready nobody takes connections before he knows all, and whoever is started again is ready with the others", async () => {
+  crew = openCrew(2);
+  puppets[0]?.say(OPEN);
+  // It has not heard yet.
+  puppets[1]?.say(OPEN_TOO_EARLY);
+  expect(open.map(({ worker }) => worker)).toEqual([1]);
+  puppets[1]?.say(OPEN);
+  expect(open.map(({ worker }) => worker)).toEqual([1, 2]);
+  await puppets[0]?.end(CRASH);
+  await clock.advance(100);
+  expect(last().heard.map(({ kind }) => kind)).toEqual(["start", "ready"]);
 });

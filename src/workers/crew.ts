@@ -3,7 +3,7 @@ import { addGone, type ProcessMetrics } from "../telemetry/add-up.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { restartDelayMs } from "../upstream/exec/restart-delay.ts";
 import type { WorkerProcess } from "./launch-worker.ts";
-import type { StartMessage, ToPrimary, ToWorker } from "./messages.ts";
+import type { Knows, StartMessage, ToPrimary, ToWorker } from "./messages.ts";
 import { Questions } from "./questions.ts";
 
 export interface CrewOptions {
@@ -28,7 +28,9 @@ export interface CrewMember {
 
 interface Member extends CrewMember {
   readonly child: WorkerProcess;
+  /** It takes connections. */
   isOpen: boolean;
+  knowsAll: boolean;
   /** When it was last asked. */
   counted: ProcessMetrics;
 }
@@ -40,7 +42,10 @@ const STEADY_MS = 10_000;
 /** For what a worker has counted. One that hangs is counted as it last was. */
 const COUNT_MAX_MS = 500;
 
-/** Keeps so many workers running: one that is lost is started again, after a pause that grows while it is in vain. */
+/**
+ * Keeps so many workers running: one that is lost is started again, after a pause that grows while it is in vain. Once
+ * all that are open know all, the daemon is ready: each is told, and nobody who knows less is open from then on.
+ */
 export class Crew {
   readonly #options: CrewOptions;
   readonly #members = new Set<Member>();
@@ -48,6 +53,7 @@ export class Crew {
   readonly #counts: Questions<ProcessMetrics>;
   readonly #running: Promise<unknown>;
   #gone: Promise<ProcessMetrics> = Promise.resolve([]);
+  #isReady = false;
 
   constructor(options: CrewOptions) {
     this.#options = options;
@@ -111,29 +117,46 @@ export class Crew {
   async #run(worker: number) {
     const { launch, start, clock, onGone } = this.#options;
     const child = launch(worker);
-    const member: Member = { worker, child, isOpen: false, counted: [] };
+    const member: Member = { worker, child, isOpen: false, knowsAll: false, counted: [] };
     this.#members.add(member);
     const cancel = clock.after(START_MAX_MS, () => {
       if (!member.isOpen) child.kill();
     });
     child.receive((message) => this.#hear(member, message));
     child.send({ kind: "start", worker, ...start() });
+    if (this.#isReady) child.send({ kind: "ready" });
     const exit = await child.exited;
     cancel();
     this.#members.delete(member);
     this.#gone = this.#gone.then((gone) => addGone(gone, member.counted));
     if (member.isOpen) onGone(member);
+    this.#checkReady();
     return { pid: child.pid, ...exit };
   }
 
   #hear(member: Member, message: ToPrimary): void {
-    const { logger, onOpen, onMessage } = this.#options;
-    if (message.kind === "open") {
+    if (message.kind === "open") this.#open(member, message.knows);
+    else if (message.kind === "counted") this.#counts.answered(message.id, message.metrics);
+    else this.#options.onMessage(member, message);
+  }
+
+  #open(member: Member, { all }: Knows): void {
+    const { logger, onOpen } = this.#options;
+    member.knowsAll = all;
+    if (!member.isOpen && (all || !this.#isReady)) {
       member.isOpen = true;
       logger.info("worker_serving", { worker: member.worker, pid: member.child.pid });
       onOpen(member);
-    } else if (message.kind === "counted") this.#counts.answered(message.id, message.metrics);
-    else onMessage(member, message);
+    }
+    this.#checkReady();
+  }
+
+  /** Said before any connection is handed over that comes later: who has seen it ready sees it so on a new one, too. */
+  #checkReady(): void {
+    const open = [...this.#members].filter(({ isOpen }) => isOpen);
+    if (this.#isReady || open.length === 0 || !open.every(({ knowsAll }) => knowsAll)) return;
+    this.#isReady = true;
+    this.broadcast({ kind: "ready" });
   }
 
   async #ask(member: Member): Promise<void> {

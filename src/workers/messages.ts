@@ -14,6 +14,8 @@ export const WORKER_COMMAND = "worker";
 export type ToWorker =
   | StartMessage
   | { readonly kind: "told"; readonly told: Told }
+  /** Every worker that takes connections knows all: from now on the daemon is ready. */
+  | { readonly kind: "ready" }
   | { readonly kind: "log_level"; readonly level: LogLevel }
   /** With a socket, unless that was closed on the way. */
   | { readonly kind: "connection"; readonly id: number }
@@ -41,8 +43,8 @@ export interface StartMessage {
 
 /** What a worker says to the primary. */
 export type ToPrimary =
-  /** From now on it takes connections. */
-  | { readonly kind: "open" }
+  /** From now on it can take connections. Said again once it knows all. */
+  | { readonly kind: "open"; readonly knows: Knows }
   | { readonly kind: "accepted"; readonly id: number }
   /** One of those it has accepted. */
   | { readonly kind: "closed" }

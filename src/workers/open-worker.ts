@@ -39,6 +39,7 @@ export async function openWorker(link: PrimaryLink, deps: WorkerDeps): Promise<A
           kind: "worker",
           openListener: link.openListener(address),
           health: healthOf(link, deps),
+          readiness: link.readiness,
           checks: (checks) => [...(link.told?.checks ?? []), ...ofPrimary(checks)],
           metrics: () => link.scrape(),
           upstreamService: forwardUpstreamService({ to: transport, timeoutMs: UPSTREAMS_MAX_MS, clock }),
@@ -47,7 +48,7 @@ export async function openWorker(link: PrimaryLink, deps: WorkerDeps): Promise<A
     );
     link.count = () => daemon.metrics.collect();
     await learn(daemon, link, deps);
-    if (!link.stopping.aborted) link.open();
+    if (!link.stopping.aborted) open(daemon, link);
     return opened;
   } catch (error) {
     await opened[Symbol.asyncDispose]();
@@ -66,6 +67,15 @@ async function learn(
     !(link.told !== undefined && knowsAsMuch(knowsOf(namespace), link.told.knows))
   )
     await clock.sleep(LOOK_MS, link.stopping).catch(() => {});
+}
+
+function open({ namespace }: Pick<Daemon, "namespace">, link: PrimaryLink): void {
+  link.open(knowsOf(namespace));
+  if (namespace.ready) return;
+  namespace.whenReady(link.stopping).then(
+    () => link.open(knowsOf(namespace)),
+    () => {},
+  );
 }
 
 /** How the primary's store has been answering, as it told last. */

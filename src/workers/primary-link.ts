@@ -1,10 +1,11 @@
 import type { Socket } from "node:net";
+import { Readiness } from "../namespaces/readiness.ts";
 import type { Listener, OpenListener } from "../server/listener/open-listener.ts";
 import type { Clock } from "../system/clock.ts";
 import type { ProcessMetrics } from "../telemetry/add-up.ts";
 import type { LogLevel } from "../telemetry/logger.ts";
 import type { RenderedMetrics } from "../telemetry/metrics.ts";
-import type { Channel, StartMessage, Told, ToPrimary, ToWorker } from "./messages.ts";
+import type { Channel, Knows, StartMessage, Told, ToPrimary, ToWorker } from "./messages.ts";
 import { Questions } from "./questions.ts";
 
 export interface PrimaryLinkOptions {
@@ -27,6 +28,8 @@ export class PrimaryLink {
   readonly stopping: AbortSignal;
   /** What the primary last told of itself, and when on the clock. Undefined before the start. */
   told: (Told & { readonly at: number }) | undefined;
+  /** The daemon's, of all its processes. */
+  readonly readiness = new Readiness();
   onLogLevel: (level: LogLevel) => void = () => {};
   /** Asked for whenever the primary wants to know. */
   count: () => Promise<ProcessMetrics> = () => Promise.resolve([]);
@@ -55,9 +58,9 @@ export class PrimaryLink {
     channel.receive((message, socket) => this.#hear(message, socket));
   }
 
-  /** From now on connections come. */
-  open(): void {
-    this.#options.channel.send({ kind: "open" });
+  /** From now on connections may come. To be said again once all is known: a daemon that is ready waits for that. */
+  open(knows: Knows): void {
+    this.#options.channel.send({ kind: "open", knows });
   }
 
   /** The metrics of all processes. Rejects if the primary does not tell them in time. */
@@ -88,6 +91,9 @@ export class PrimaryLink {
         break;
       case "told":
         this.#tell(message.told);
+        break;
+      case "ready":
+        this.readiness.reach();
         break;
       case "log_level":
         this.onLogLevel(message.level);

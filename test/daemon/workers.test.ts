@@ -93,11 +93,12 @@ async function ask(daemon: TestDaemon, flagId: string, entityId = ""): Promise<T
 
 /** The status, and what is said, over a connection of its own. */
 function get(
-  { port }: TestDaemon,
+  at: Pick<TestDaemon, "port"> | { readonly socketPath: string },
   path: string,
 ): Promise<{ readonly status: number; readonly text: string }> {
   return new Promise((resolve, reject) => {
-    const sent = request({ host: "127.0.0.1", port, path, agent: false }, (response) => {
+    const where = "port" in at ? { host: "127.0.0.1", port: at.port } : at;
+    const sent = request({ ...where, path, agent: false }, (response) => {
       let text = "";
       response.setEncoding("utf8");
       response.on("data", (chunk: string) => {
@@ -412,6 +413,38 @@ test("while the database is away workers are not ready and answer; then they spe
   expect(await ask(daemon, "shop/1")).toMatchObject({ value: { stringValue: "weekly" } });
   const { checks } = await daemon.readiness();
   expect(Object.keys(checks)).toEqual(["database", "state", "feed", "descriptors", "primary"]);
+});
+
+test("nobody says ready while a worker that takes connections does not know all", async () => {
+  await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+  proxy.cut();
+  const stateDir = join(folder, "held-back");
+  await using daemon = await startDaemon({
+    args: [...serveArgs(through(proxy, database.url), scene), "--workers", "2", "--state-dir", stateDir],
+  });
+  await whenServing(daemon, 2);
+  const [privateSocket = ""] = await readdir(join(stateDir, "workers"));
+  const ofPrimary = { socketPath: join(stateDir, "workers", privateSocket) };
+  const hung = pidOf(daemon, 2);
+  process.kill(hung, "SIGSTOP");
+  // One connection is in its hands; whoever comes after that is the other's.
+  const asked = [ask(daemon, "shop/1"), ask(daemon, "shop/1")];
+  try {
+    await Promise.any(asked);
+    proxy.restore();
+    await eventually(async () => (await get(ofPrimary, "/readyz")).status === 200, PATIENTLY);
+    // Its successor serves once it knows what the primary does.
+    await replace(daemon, 1);
+    expect((await ask(daemon, "shop/3")).value).toEqual({ int64Value: "7" });
+    const { status, text } = await get(daemon, "/readyz");
+    expect({ status, word: JSON.parse(text).status }).toEqual({ status: 503, word: "starting" });
+  } finally {
+    process.kill(hung, "SIGCONT");
+  }
+  await Promise.all(asked);
+  await eventually(async () => (await get(daemon, "/readyz")).status === 200, PATIENTLY);
+  const answers = await Promise.all(Array.from({ length: 4 }, () => ask(daemon, "shop/3")));
+  expect(answers.map(({ value }) => value)).toEqual(Array(4).fill({ int64Value: "7" }));
 });
 
 test("no more connections are open than may be, at all workers together", async () => {
