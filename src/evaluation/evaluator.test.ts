@@ -204,6 +204,7 @@ function createEvaluator() {
     killSet,
     states,
     clock: new FakeClock(),
+    onDecidedOne: (flagId, _, { source }) => told.push(`${flagId} ${source}`),
     onDecided: ({ flags: decided, evaluations }) =>
       told.push(decided.map(({ id }, i) => `${id} ${evaluations[i]?.source}`).join()),
   });

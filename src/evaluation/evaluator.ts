@@ -40,8 +40,10 @@ export interface EvaluatorOptions {
   readonly states: States;
   /** Read once a call: that takes as long as a look-up. */
   readonly clock: Pick<Clock, "now">;
-  /** Told once a call. */
+  /** Told once a call for several flags. */
   readonly onDecided?: (decided: Decided) => void;
+  /** The same of a call for one flag, under its own id. */
+  readonly onDecidedOne?: (flagId: string, entityId: string, evaluation: Evaluation) => void;
 }
 
 /** A flag that was asked for, as the call found it. */
@@ -188,7 +190,7 @@ export class Evaluator {
 
   #decideOne(asked: Asked, state: Found<FlagState>, gathered: Gathered): Evaluation {
     const evaluation = this.#decide(asked, state, gathered);
-    this.#options.onDecided?.({ flags: [asked], entityId: gathered.entityId, evaluations: [evaluation] });
+    this.#options.onDecidedOne?.(asked.id, gathered.entityId, evaluation);
     return evaluation;
   }
 

@@ -32,6 +32,8 @@ import { BEHIND_PAUSE_MS, ToldChanges } from "./told-changes.ts";
 /** What happens in a namespace, for metrics and logs. */
 export interface NamespaceEvents extends KnowledgeEvents {
   /** Told once a call. */
+  readonly onEvaluation: (flagId: string, entityId: string, evaluation: Evaluation) => void;
+  /** The same of a call for several flags. */
   readonly onEvaluations: (decided: Decided) => void;
   /** Told once for all that was looked up together. */
   readonly onLookUps: (tier: CacheTier, counted: HitsAndMisses) => void;
@@ -258,6 +260,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
     states,
     clock,
     onDecided: events.onEvaluations,
+    onDecidedOne: events.onEvaluation,
   });
 
   const polling = pollKills(

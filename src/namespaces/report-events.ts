@@ -28,6 +28,10 @@ const NAMED_MAX = 50;
 /** Turns what happens in a namespace into metrics and log lines. */
 export function reportEvents({ metrics, logger, backend }: Reporters): NamespaceEvents {
   return {
+    onEvaluation(flagId, entityId, { source }) {
+      metrics.recordEvaluation(source);
+      if (logger.debugEnabled) logger.debug("evaluated", { flag_id: flagId, entity_id: entityId, source });
+    },
     onEvaluations(decided) {
       countSources(decided, metrics);
       if (logger.debugEnabled) logEach(decided, logger);

@@ -4,7 +4,7 @@ import { FakeClock, settle } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { MemoryStore } from "../../test/support/memory-store.ts";
 import { silentEvents } from "../../test/support/silent-events.ts";
-import type { Decided } from "../evaluation/evaluator.ts";
+import type { Evaluation } from "../evaluation/precedence.ts";
 import { formatVersion, type Version } from "../evaluation/version.ts";
 import { EvaluationSource } from "../gen/pbflags/v1/evaluator_pb.ts";
 import { State } from "../gen/pbflags/v1/types_pb.ts";
@@ -150,7 +150,7 @@ test("who asks for no version is answered in the same turn", async () => {
   const told: string[] = [];
   const events = {
     ...silentEvents,
-    onEvaluations: ({ evaluations }: Decided) => void told.push(...evaluations.map(({ source }) => source)),
+    onEvaluation: (_flagId: string, _entityId: string, { source }: Evaluation) => void told.push(source),
   };
   await using service = await openService({ events });
   await service.evaluate("a/1", "ann");

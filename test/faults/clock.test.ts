@@ -63,6 +63,7 @@ async function play(story: readonly Move[], { stepping }: { readonly stepping: b
     overrideEntriesMax: 100,
     jitter: 0.2,
     events: {
+      onEvaluation: (_flagId, _entityId, { source }) => note(source),
       onEvaluations: ({ evaluations }) => note(evaluations.map(({ source }) => source).join()),
       onLookUps: (tier, { hits, misses }) => note(`${tier} ${hits} ${misses}`),
       onStoreCall: (operation, durationMs, error) =>

@@ -107,6 +107,7 @@ export class World implements AsyncDisposable {
       killTtlMs: KILL_TTL,
       negativeTtlMs: NEGATIVE_TTL,
       events: {
+        onEvaluation: () => {},
         onEvaluations: () => {},
         onLookUps: () => {},
         onStoreCall: (_, __, error) => {

@@ -4,6 +4,7 @@ import type { PoolEvents } from "../../src/upstream/pool/upstream-pool.ts";
 
 /** For a namespace whose events a test does not look at, or only at some of them. */
 export const silentEvents: NamespaceEvents = {
+  onEvaluation: () => {},
   onEvaluations: () => {},
   onLookUps: () => {},
   onStoreCall: () => {},
