@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { Agent, request as httpRequest } from "node:http";
-import { connect as connectHttp2 } from "node:http2";
+import { type ClientHttp2Session, connect as connectHttp2, type Settings } from "node:http2";
 import { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,8 +8,9 @@ import { setTimeout } from "node:timers/promises";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { eventually } from "../../test/support/eventually.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { openHttp2, openRaw, sendHttp1, sendHttp2 } from "../../test/support/wire-clients.ts";
-import { DEFAULT_LIMITS } from "../../test/wire/serve-memory.ts";
+import { DEFAULT_LIMITS, evaluatorPath, serveMemory } from "../../test/wire/serve-memory.ts";
 import { systemClock } from "../system/clock.ts";
 import { type DropReason, type HttpServer, type HttpServerOptions, openHttpServer } from "./http-server.ts";
 import type { HttpRequest, HttpResponse } from "./listener/exchange.ts";
@@ -337,6 +338,140 @@ describe("limits", () => {
   });
 });
 
+describe("clients of HTTP/2 that ask and do not take the answers", () => {
+  test.for([
+    { way: "the fast way", isFast: true },
+    { way: "Connect's implementation", isFast: false },
+  ])("are cut, whoever answers: $way", async ({ isFast }) => {
+    await using served = await serveMemory({ isFast, limits: { idleTimeoutMs: 500 } });
+    const session = await openHttp2(served.port, { initialWindowSize: 0 });
+    const closed = once(session, "close");
+    const json = Buffer.from('{"flagId":"notifications/1"}');
+    const framed = Buffer.from("\0\0\0\0\x11\x0a\x0fnotifications/1");
+    for (const [type, message] of [
+      ["application/json", json],
+      ["application/grpc", framed],
+    ] as const) {
+      const headers = { "content-type": type, te: "trailers" };
+      const stream = session.request({ ":method": "POST", ":path": evaluatorPath("evaluate"), ...headers });
+      stream.on("error", () => {});
+      stream.end(message);
+    }
+    await closed;
+    expect(served.drops).toEqual(["stalled"]);
+    expect(served.rpcs.map(({ code, isFast: wasFast = false }) => [code, wasFast])).toEqual([
+      ["ok", isFast],
+      ["ok", isFast],
+    ]);
+  });
+
+  /** In a second of the clock, what is stalled is looked for. */
+  const LIMITS = { idleTimeoutMs: 10_000, headerTimeoutMs: 3_600_000 };
+
+  /** The server, and a session over which a body of 200 kB is waited for of which nobody reads. */
+  async function openStalled(settings: { initialWindowSize?: number } = {}) {
+    const clock = new FakeClock();
+    const scene = await open(LIMITS, { clock });
+    const session = await openHttp2(scene.port, settings);
+    // Of the whole session: one stream does not hold up the others.
+    session.setLocalWindowSize(1_000_000);
+    const stream = session.request({ ":path": "/wait" });
+    stream.on("error", () => {});
+    await eventually(() => scene.waiting.length === 1);
+    const answerIt = () => {
+      for (const response of scene.waiting.splice(0)) answer(response, Buffer.alloc(200_000));
+      return once(stream, "response");
+    };
+    return { ...scene, clock, session, answerIt };
+  }
+
+  async function expectCut({ session, clock, drops, server }: Awaited<ReturnType<typeof openStalled>>) {
+    const closed = once(session, "close");
+    await clock.advance(LIMITS.idleTimeoutMs + 2_000);
+    await closed;
+    expect(drops).toEqual(["stalled"]);
+    await eventually(() => server.connectionCount === 0);
+  }
+
+  test("are not cut while the answer is not complete, and have all their time from then", async () => {
+    const scene = await openStalled();
+    await scene.clock.advance(5 * LIMITS.idleTimeoutMs);
+    await scene.answerIt();
+    await scene.clock.advance(LIMITS.idleTimeoutMs - 2_000);
+    expect(scene.drops).toEqual([]);
+    await expectCut(scene);
+  });
+
+  test("are not cut while they take some of it, however little", async () => {
+    const scene = await openStalled({ initialWindowSize: 0 });
+    const { session, clock } = scene;
+    await scene.answerIt();
+    for (let taken = 50; taken <= 300; taken += 50) {
+      // What that allows to be sent comes right behind the acknowledgement.
+      await tell(session, { initialWindowSize: taken });
+      await clock.advance(LIMITS.idleTimeoutMs - 2_000);
+    }
+    expect(scene.drops).toEqual([]);
+    await expectCut(scene);
+  });
+
+  test("are not cut while other streams of the same session move", async () => {
+    const scene = await openStalled();
+    await scene.answerIt();
+    for (let i = 0; i < 5; i++) {
+      // Longer than its answer.
+      const headers = { "x-long": "x".repeat(500 + i) };
+      expect((await sendHttp2(scene.session, { path: "/a", headers })).body.toString()).toBe("2.0 /a");
+      await scene.clock.advance(LIMITS.idleTimeoutMs - 2_000);
+    }
+    expect(scene.drops).toEqual([]);
+    await expectCut(scene);
+  });
+
+  test("are cut though they ping and send settings all the time", async () => {
+    const scene = await openStalled({ initialWindowSize: 0 });
+    const { session, clock, drops } = scene;
+    const closed = once(session, "close");
+    await scene.answerIt();
+    for (let i = 0; i < LIMITS.idleTimeoutMs / 1_000; i++) {
+      await ping(session);
+      await tell(session, { enablePush: false });
+      await clock.advance(1_000);
+    }
+    await clock.advance(1_000);
+    await closed;
+    expect(drops).toEqual(["stalled"]);
+    await eventually(() => scene.server.connectionCount === 0);
+  });
+});
+
+describe("clients of HTTP/2 that ping", () => {
+  test("every 30 s for an hour are never sent away", async () => {
+    const clock = new FakeClock();
+    const { port, server, drops } = await open({}, { clock });
+    const session = await openHttp2(port);
+    const ends: string[] = [];
+    for (const end of ["goaway", "close"]) session.on(end, () => ends.push(end));
+    for (let i = 0; i < 120; i++) {
+      const asked = once(session, "ping");
+      await ping(session);
+      // What came in and asked for nothing is asked in turn whether it is at the end of a frame.
+      await clock.advance(DEFAULT_LIMITS.headerTimeoutMs * 0.6);
+      await asked;
+      // By then our answer has arrived too.
+      await sendHttp1(port, { path: "/a" });
+      await clock.advance(30_000 - DEFAULT_LIMITS.headerTimeoutMs * 0.6);
+    }
+    expect({ ends, drops, answer: (await sendHttp2(session, { path: "/b" })).body.toString() }).toEqual({
+      ends: [],
+      drops: [],
+      answer: "2.0 /b",
+    });
+    session.destroy();
+    await eventually(() => server.connectionCount === 0);
+  });
+});
+
 describe("draining", () => {
   test("finishes what runs, closes what is idle, takes nothing new", async () => {
     const { server, port, waiting } = await open();
@@ -421,6 +556,16 @@ function getFrame(streamId: number, path: string): string {
   // In HPACK: GET and http by their indexes, path and authority as literals.
   const block = `\x82\x86\x04${String.fromCharCode(path.length)}${path}\x01\x01a`;
   return `\0\0${String.fromCharCode(block.length)}\x01\x05\0\0\0${String.fromCharCode(streamId)}${block}`;
+}
+
+function ping(session: ClientHttp2Session): Promise<void> {
+  return new Promise((resolve, reject) => {
+    session.ping((error) => (error === null ? resolve() : reject(error)));
+  });
+}
+
+function tell(session: ClientHttp2Session, settings: Settings): Promise<void> {
+  return new Promise((resolve) => session.settings(settings, () => resolve()));
 }
 
 function socketTo(path: string) {

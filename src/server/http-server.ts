@@ -22,6 +22,7 @@ import { createRouteFinder } from "./listener/plain-route.ts";
 import { readPrelude } from "./listener/prelude.ts";
 import { SessionProbe } from "./listener/session-probe.ts";
 import { createSweep } from "./listener/sweep.ts";
+import { TakingProbe } from "./listener/taking-probe.ts";
 import { endUnreadHttp1, endUnreadHttp2 } from "./listener/unread-body.ts";
 
 /** Why a connection was cut, or not taken. */
@@ -75,7 +76,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   const findRoute = options.handle.plain === undefined ? undefined : createRouteFinder(options.handle.plain);
   const httpDate = createHttpDate(clock);
 
-  const sweep = createSweep({ connections, clock, headerTimeoutMs: limits.headerTimeoutMs, onDrop });
+  const sweep = createSweep({ ...limits, connections, clock, onDrop });
   // Node's server times a request from when it gets it, and the sweep lets it go first.
   const patienceMs = Math.min(PATIENCE_MAX_MS, sweep.intervalMs / 2);
   const http1 = createHttp1(limits, sweep.intervalMs);
@@ -179,10 +180,16 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
 
   function watchSession(session: ServerHttp2Session, connection: Connection): void {
     const { socket } = connection;
-    connection.speaks = { kind: "http2", session, probe: new SessionProbe(session, socket, clock.now()) };
+    const now = clock.now();
+    const taking = new TakingProbe(socket, now);
+    connection.speaks = { kind: "http2", session, probe: new SessionProbe(session, socket, now), taking };
     session.on("stream", (stream) => {
       connection.requestBegan();
-      stream.once("close", () => connection.requestEnded(clock.now()));
+      taking.began(stream);
+      stream.once("close", () => {
+        connection.requestEnded(clock.now());
+        taking.ended(stream);
+      });
     });
     // No GOAWAY: on a connection without streams some clients do not survive one (connect-es issue 1768).
     session.setTimeout(limits.idleTimeoutMs, () => closeUnlessWaitingForUs(socket, connection));

@@ -1,7 +1,12 @@
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { Agent, request as httpRequest, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http";
-import { type ClientHttp2Session, connect as connectHttp2, type IncomingHttpStatusHeader } from "node:http2";
+import {
+  type ClientHttp2Session,
+  connect as connectHttp2,
+  type Settings as Http2Settings,
+  type IncomingHttpStatusHeader,
+} from "node:http2";
 import { connect, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 import {
@@ -197,8 +202,8 @@ export async function postJson(
 }
 
 /** A session of Node's HTTP/2 client that is open. Errors it dies of are left to its streams. */
-export async function openHttp2(port: number): Promise<ClientHttp2Session> {
-  const session = connectHttp2(`http://127.0.0.1:${port}`);
+export async function openHttp2(port: number, settings: Http2Settings = {}): Promise<ClientHttp2Session> {
+  const session = connectHttp2(`http://127.0.0.1:${port}`, { settings });
   session.on("error", () => {});
   await once(session, "connect");
   return session;

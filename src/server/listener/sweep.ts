@@ -5,10 +5,17 @@ export interface SweepOptions {
   readonly connections: ReadonlySet<Connection>;
   readonly clock: Clock;
   readonly headerTimeoutMs: number;
-  readonly onDrop: (reason: "no_request" | "half_open") => void;
+  /** Without anything taken of what was asked for. */
+  readonly idleTimeoutMs: number;
+  readonly onDrop: (reason: CutReason) => void;
 }
 
-/** A loop that cuts connections which open and then ask for nothing, or hang inside an HTTP/2 frame. */
+type CutReason = "no_request" | "half_open" | "stalled";
+
+/**
+ * A loop that cuts connections which open and then ask for nothing, and those of HTTP/2 which hang inside a frame or do not
+ * take their answers.
+ */
 export interface Sweep {
   /** How often it looks. */
   readonly intervalMs: number;
@@ -16,14 +23,17 @@ export interface Sweep {
   run(signal: AbortSignal): Promise<void>;
 }
 
-export function createSweep({ connections, clock, headerTimeoutMs, onDrop }: SweepOptions): Sweep {
+export function createSweep(options: SweepOptions): Sweep {
+  const { connections, clock, headerTimeoutMs, idleTimeoutMs, onDrop } = options;
   const intervalMs = Math.max(10, Math.min(1_000, headerTimeoutMs / 20));
 
-  function reasonToCut(connection: Connection, now: number): "no_request" | "half_open" | undefined {
+  function reasonToCut(connection: Connection, now: number): CutReason | undefined {
     const { speaks, openedAt, used } = connection;
     const ageMs = now - openedAt;
-    if (speaks.kind === "http2")
-      return speaks.probe.isHalfOpen(now, headerTimeoutMs) ? "half_open" : undefined;
+    if (speaks.kind === "http2") {
+      if (speaks.probe.isHalfOpen(now, headerTimeoutMs)) return "half_open";
+      return speaks.taking.isStalled(now, idleTimeoutMs) ? "stalled" : undefined;
+    }
     // Node's own limit says 408, and is let go first. But it counts from the first byte that it gets, which may have come late.
     const patienceMs = speaks.kind === "http1" ? headerTimeoutMs + 2 * intervalMs : headerTimeoutMs;
     return !used && ageMs >= patienceMs ? "no_request" : undefined;
