@@ -9,6 +9,7 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { eventually } from "../../test/support/eventually.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { END_HEADERS, END_STREAM, frame, PREFACE, SETTINGS } from "../../test/support/http2-frames.ts";
 import { openHttp2, openRaw, sendHttp1, sendHttp2 } from "../../test/support/wire-clients.ts";
 import { DEFAULT_LIMITS, evaluatorPath, serveMemory } from "../../test/wire/serve-memory.ts";
 import { systemClock } from "../system/clock.ts";
@@ -16,15 +17,21 @@ import { type DropReason, type HttpServer, type HttpServerOptions, openHttpServe
 import type { HttpRequest, HttpResponse } from "./listener/exchange.ts";
 import type { ConnectionLimits } from "./listener/node-servers.ts";
 
-const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS = "\0\0\0\x04\0\0\0\0\0";
-
 interface Opened {
   readonly server: HttpServer;
   readonly port: number;
   readonly drops: readonly DropReason[];
   /** Requests whose path is /wait are answered when the test says so. */
   readonly waiting: HttpResponse[];
+}
+
+/** Of a process that may be held up: then everything that waits is late. */
+class PausingClock extends FakeClock {
+  pausedMs = 0;
+
+  override now(): number {
+    return super.now() + this.pausedMs;
+  }
 }
 
 const opened: HttpServer[] = [];
@@ -261,6 +268,23 @@ describe("limits", () => {
     expect(drops).toEqual(["no_request"]);
   });
 
+  test("on silence look again after a pause of our own, in which nobody was heard", async () => {
+    const clock = new PausingClock();
+    const { port, drops, server } = await open({}, { clock });
+    const [heard, silent] = [await openRaw(port), await openRaw(port)];
+    await eventually(() => server.connectionCount === 2);
+    clock.pausedMs = 60_000;
+    await clock.advance(250);
+    expect(drops).toEqual([]);
+    heard.socket.write("GET /a HTTP/1.1\r\nhost: a\r\n\r\n");
+    await eventually(() => heard.received().includes("1.1 /a"));
+    await clock.advance(250);
+    await silent.closed;
+    expect(drops).toEqual(["no_request"]);
+    heard.socket.destroy();
+    await eventually(() => server.connectionCount === 0);
+  });
+
   test("leave a client alone that is connected, answers pings, and asks for nothing yet", async () => {
     const { port, drops } = await open({ headerTimeoutMs: 200 });
     /** As long as it takes to cut a connection that says nothing. */
@@ -278,6 +302,19 @@ describe("limits", () => {
     expect((await sendHttp2(session, { path: "/later" })).status).toBe(200);
     expect(drops.filter((reason) => reason === "half_open")).toEqual([]);
     session.close();
+  });
+
+  test("find a session that Node has ended for its resets, and keeps", async () => {
+    const { port, drops, server } = await open({ headerTimeoutMs: 300 });
+    const { socket, closed } = await openRaw(port);
+    socket.write(PREFACE + SETTINGS, "latin1");
+    for (let stream = 1; stream < 4_000; stream += 2) {
+      const reset = frame("RST_STREAM", { stream, payload: "\0\0\0\x08" });
+      socket.write(getFrame(stream, "/wait") + reset, "latin1");
+    }
+    await closed;
+    expect(drops).toEqual(["half_open"]);
+    await eventually(() => server.connectionCount === 0);
   });
 
   test("find half a frame also after requests were answered", async () => {
@@ -555,7 +592,7 @@ describe("draining", () => {
 function getFrame(streamId: number, path: string): string {
   // In HPACK: GET and http by their indexes, path and authority as literals.
   const block = `\x82\x86\x04${String.fromCharCode(path.length)}${path}\x01\x01a`;
-  return `\0\0${String.fromCharCode(block.length)}\x01\x05\0\0\0${String.fromCharCode(streamId)}${block}`;
+  return frame("HEADERS", { flags: END_HEADERS | END_STREAM, stream: streamId, payload: block });
 }
 
 function ping(session: ClientHttp2Session): Promise<void> {

@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import {
+  constants,
   Http2ServerRequest,
   Http2ServerResponse,
   type IncomingHttpHeaders,
@@ -182,13 +183,15 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     const { socket } = connection;
     const now = clock.now();
     const taking = new TakingProbe(socket, now);
-    connection.speaks = { kind: "http2", session, probe: new SessionProbe(session, socket, now), taking };
+    const probe = new SessionProbe(session, socket, now);
+    connection.speaks = { kind: "http2", session, probe, taking };
     session.on("stream", (stream) => {
       connection.requestBegan();
       taking.began(stream);
       stream.once("close", () => {
         connection.requestEnded(clock.now());
         taking.ended(stream);
+        if (stream.rstCode !== constants.NGHTTP2_NO_ERROR) probe.streamWasReset();
       });
     });
     // No GOAWAY: on a connection without streams some clients do not survive one (connect-es issue 1768).

@@ -23,6 +23,9 @@ export interface Sweep {
   run(signal: AbortSignal): Promise<void>;
 }
 
+/** So much later than it meant to, it is late. */
+const HELD_UP_INTERVALS = 3;
+
 export function createSweep(options: SweepOptions): Sweep {
   const { connections, clock, headerTimeoutMs, idleTimeoutMs, onDrop } = options;
   const intervalMs = Math.max(10, Math.min(1_000, headerTimeoutMs / 20));
@@ -42,11 +45,16 @@ export function createSweep(options: SweepOptions): Sweep {
   return {
     intervalMs,
     async run(signal) {
+      let lookedAt = clock.now();
+      let hadPatience = false;
       while (!signal.aborted) {
         const now = clock.now();
+        // After a pause of our own, what looks silent may have said what nobody has read yet. Never twice: some go on pausing us.
+        hadPatience = !hadPatience && now - lookedAt > HELD_UP_INTERVALS * intervalMs;
+        lookedAt = now;
         for (const connection of connections) {
           const reason = reasonToCut(connection, now);
-          if (reason === undefined || connection.socket.destroyed) continue;
+          if (reason === undefined || hadPatience || connection.socket.destroyed) continue;
           onDrop(reason);
           connection.socket.destroy();
         }
