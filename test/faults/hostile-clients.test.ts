@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WatchService } from "../../src/gen/pbflagd/v1/watch_pb.ts";
@@ -5,6 +6,7 @@ import { STALL_TIMEOUT_MS } from "../../src/server/rpc/rpc-handlers.ts";
 import { openScene, SOON, serveArgs } from "../daemon/scene.ts";
 import { startDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
+import { END_HEADERS, frame, PREFACE, SETTINGS } from "../support/http2-frames.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { full, size } from "../support/size.ts";
 import {
@@ -22,8 +24,6 @@ import { openServerProcess, residentBytes, type ServerProcess, type Target } fro
 
 const EVALUATE = evaluatorPath("evaluate");
 const MIB = 1_024 * 1_024;
-const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS = "\0\0\0\x04\0\0\0\0\0";
 
 /** With the default of 5 s: everybody is gone after 6. */
 const HEADER_TIMEOUT_MS = size(1_000, 5_000);
@@ -86,6 +86,81 @@ describe("clients that open connections and then ask for nothing", () => {
     await closed;
     clearInterval(drip);
     return performance.now() - openedAt;
+  }
+});
+
+describe("floods of HTTP/2", () => {
+  /** Asks to Evaluate in gRPC; the message is to follow. In HPACK: POST and http by their indexes, the rest as literals. */
+  const HEADERS = `\x83\x86\x04${String.fromCharCode(EVALUATE.length)}${EVALUATE}\x01\x01a\x0f\x10\x10application/grpc`;
+
+  const ask = (stream: number) => frame("HEADERS", { flags: END_HEADERS, stream, payload: HEADERS });
+  /** The n-th thing that each says. */
+  const FLOODS: Readonly<Record<string, (n: number) => string>> = {
+    "streams, all open": (n) => ask(2 * n + 1),
+    "streams, reset at once": (n) =>
+      ask(2 * n + 1) + frame("RST_STREAM", { stream: 2 * n + 1, payload: "\0\0\0\x08" }),
+    CONTINUATION: (n) =>
+      n === 0
+        ? frame("HEADERS", { stream: 1, payload: HEADERS })
+        : frame("CONTINUATION", { stream: 1, payload: "\0\x01a\x01b" }),
+    "CONTINUATION, empty": (n) => frame(n === 0 ? "HEADERS" : "CONTINUATION", { stream: 1 }),
+    PING: () => frame("PING", { payload: "8 bytes!" }),
+    SETTINGS: (n) => frame("SETTINGS", { payload: `\0\x04\0\0\xff${String.fromCharCode(n % 256)}` }),
+    "SETTINGS, empty": () => SETTINGS,
+  };
+  /** In one go. */
+  const FRAMES = 500;
+
+  test("are dropped, whether or not their clients read, and everybody else is served meanwhile", async () => {
+    const dropped: Record<string, number> = {};
+    const floods = take(Object.entries(FLOODS), size(14, 140)).map(async ([name, say], i) => {
+      await flood(server, say, { reads: i % 2 === 0 });
+      dropped[name] = (dropped[name] ?? 0) + 1;
+    });
+    const latencies = await serveEverybodyElse(server, Promise.all(floods));
+    expect(Object.keys(dropped).toSorted()).toEqual(Object.keys(FLOODS).toSorted());
+    expect(latencies.length).toBeGreaterThan(CLIENT_KINDS.length);
+    console.log(
+      `${floods.length} floods, ${latencies.length} good requests, p99 ${percentile(latencies, 0.99)} ms`,
+    );
+  }, 120_000);
+
+  test("clients that ask and take nothing are dropped, and everybody else is served meanwhile", async () => {
+    await using impatient = await openServerProcess({ limits: { idleTimeoutMs: 5_000 } });
+    const stalled = Array.from({ length: size(10, 100) }, () => stall(impatient));
+    const latencies = await serveEverybodyElse(impatient, Promise.all(stalled));
+    expect(latencies.length).toBeGreaterThan(CLIENT_KINDS.length);
+  }, 120_000);
+
+  /** Resolves once the connection is closed, until which it goes on. */
+  async function flood(
+    { port }: Target,
+    say: (n: number) => string,
+    { reads }: { reads: boolean },
+  ): Promise<void> {
+    const { socket, closed } = await openRaw(port);
+    if (!reads) socket.pause();
+    socket.write(PREFACE + SETTINGS, "latin1");
+    for (let n = 0; !socket.closed; n += FRAMES) {
+      const frames = Array.from({ length: FRAMES }, (_, i) => say(n + i)).join("");
+      const taken = new Promise((resolve) => socket.write(frames, "latin1", resolve));
+      await Promise.race([taken, closed]);
+      // What is taken at once would leave everybody else in this process without a turn.
+      await setImmediate();
+    }
+  }
+
+  /** Fifty answers that do not fit into a window of nothing. Resolves once the connection is closed. */
+  async function stall({ port }: Target): Promise<void> {
+    const session = await openHttp2(port, { initialWindowSize: 0 });
+    const closed = new Promise<void>((resolve) => session.once("close", resolve));
+    const headers = { ":method": "POST", ":path": EVALUATE, "content-type": "application/grpc" };
+    for (let i = 0; i < 50; i++) {
+      const stream = session.request(headers);
+      stream.on("error", () => {});
+      stream.end("\0\0\0\0\x11\x0a\x0fnotifications/1");
+    }
+    await closed;
   }
 });
 
