@@ -12,7 +12,7 @@ const common = {
   hookTimeout: 120_000,
   pool: "forks",
   tags: [
-    { name: "pauses", description: "Measures pauses of the event loop; `npm run bench:pauses` runs these." },
+    { name: "judged", description: "Measures what has a mark; `npm run bench:pauses` judges it by that." },
   ],
   ...(existsSync(globalSetup) ? { globalSetup } : {}),
 };

@@ -1,14 +1,13 @@
 import { setImmediate } from "node:timers/promises";
+import { isJudged, JUDGED } from "./judged.ts";
 
 /** No pause of the event loop may be longer, in milliseconds: fault 8. */
 const PAUSE_MS_MAX = 50;
-/** Whether longer ones fail: `npm run bench:pauses` sets it. Tests only tell, since they share the machine. */
-const isJudged = process.env["PBFLAGD_JUDGE_PAUSES"] === "1";
 /** How often is measured what has a longer pause: only what is judged is worth the time. */
 const TRIES = isJudged ? 5 : 1;
 
-/** Options of a test that measures pauses: by its tag, `npm run bench:pauses` finds it. */
-export const PAUSES = { tags: ["pauses"] };
+/** Options of a test that measures pauses. */
+export const PAUSES = JUDGED;
 
 export interface Measured<T> {
   readonly result: T;
