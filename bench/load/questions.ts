@@ -5,6 +5,7 @@ import {
   EvaluateRequestSchema,
   type EvaluateResponse,
   EvaluateResponseSchema,
+  type EvaluationSource,
   FlagEvaluatorService,
 } from "../../src/gen/pbflags/v1/evaluator_pb.ts";
 import type { FlagValue } from "../../src/gen/pbflags/v1/types_pb.ts";
@@ -67,11 +68,18 @@ export function createLoad(protocol: ProtocolName, { isBulk, entityIds }: Questi
 /** As many different bodies are looked at, the one with overrides among them where it is sent. */
 const CHECKED_MAX = 50;
 
+export interface Checked {
+  readonly protocol: ProtocolName;
+  readonly question: Question;
+  /** The value has to be right, wherever a server says it is from: what it remembers may be past its time to live. */
+  readonly mayBeStale?: boolean;
+}
+
 /** Rejects unless a server answers what the scene expects. Resolves with the answer to the first body. */
 export async function checkAnswers(
   port: number,
   load: Load,
-  { protocol, question }: { readonly protocol: ProtocolName; readonly question: Question },
+  { protocol, question, mayBeStale = false }: Checked,
 ): Promise<Uint8Array> {
   const { decode } = PROTOCOLS[protocol];
   const { isBulk, entityIds } = question;
@@ -80,7 +88,8 @@ export async function checkAnswers(
     const evaluations = isBulk
       ? decode(BulkEvaluateResponseSchema, answer).evaluations
       : [decode(EvaluateResponseSchema, answer)];
-    checkEvaluations(evaluations, isBulk ? ASKED_FLAGS : [ONE_FLAG], entityId);
+    const flagIds = isBulk ? ASKED_FLAGS : [ONE_FLAG];
+    checkEvaluations(evaluations, { flagIds, entityId, mayBeStale });
   }
   return askOnce(port, load, load.bodies[0] ?? new Uint8Array());
 }
@@ -92,16 +101,22 @@ function samples(entityIds: readonly string[]): readonly (readonly [string, numb
   return [...overridden, ...places.slice(0, CHECKED_MAX)];
 }
 
+interface Wanted {
+  readonly flagIds: readonly string[];
+  readonly entityId: string;
+  readonly mayBeStale: boolean;
+}
+
 function checkEvaluations(
   evaluations: readonly EvaluateResponse[],
-  flagIds: readonly string[],
-  entityId: string,
+  { flagIds, entityId, mayBeStale }: Wanted,
 ): void {
+  const shown = (source: EvaluationSource) => (mayBeStale ? "" : `${source}`);
   const wanted = flagIds.map((flagId) => {
     const { source, value } = expect(flagId, entityId);
-    return `${flagId} ${toWireSource[source]} ${value}`;
+    return `${flagId} ${shown(toWireSource[source])} ${value}`;
   });
-  const got = evaluations.map(({ flagId, source, value }) => `${flagId} ${source} ${textOf(value)}`);
+  const got = evaluations.map(({ flagId, source, value }) => `${flagId} ${shown(source)} ${textOf(value)}`);
   const wrongAt = wanted.findIndex((each, i) => each !== got[i]);
   if (wrongAt < 0 && got.length === wanted.length) return;
   throw new Error(`Cannot measure: for "${entityId}" expected ${wanted[wrongAt]}, got ${got[wrongAt]}`);

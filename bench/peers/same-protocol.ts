@@ -15,7 +15,7 @@ export async function openSameProtocol(name: string, server: ServerProcess): Pro
       const question = questionsOf(protocol).get(questionName);
       if (question === undefined) return undefined;
       const load = createLoad(protocol, question);
-      await checkAnswers(server.port, load, { protocol, question });
+      await checkAnswers(server.port, load, { protocol, question, mayBeStale: true });
       await askOnceEach(server.port, load);
       return load;
     },
