@@ -7,6 +7,7 @@ import type { ConfigSource } from "./config/load-config.ts";
 import type { Config } from "./config/settings.ts";
 import type { DaemonDeps } from "./daemon/deps.ts";
 import type { Daemon } from "./daemon.ts";
+import { readyWithin } from "./namespaces/readiness.ts";
 import { systemClock as clock } from "./system/clock.ts";
 import { Opened } from "./system/opened.ts";
 import { readOwnVersion } from "./system/own-version.ts";
@@ -99,7 +100,7 @@ async function serve({ config, warnings, source, onServing }: Serving): Promise<
     ...(workers === 1 ? {} : { workers }),
   });
   onServing?.(daemon);
-  void startEnds(daemon, stopping).then(started);
+  void readyWithin(START_MAX_MS, daemon.namespace, { clock, signal: stopping }).then(started);
   await aborted(stopping);
   logger.info("stopping", { reason: stopping.reason });
   return 0;
@@ -181,14 +182,6 @@ async function openOutside(logger: Logger, opened: Opened) {
     env: process.env,
     runtimeFolder: join(tmpdir(), `pbflagd-${process.getuid?.() ?? "user"}`),
   };
-}
-
-/** Resolves when the daemon is ready, should be, or stops. */
-async function startEnds({ namespace }: Pick<Daemon, "namespace">, stopping: AbortSignal): Promise<void> {
-  const tooLong = new AbortController();
-  const cancel = clock.after(START_MAX_MS, () => tooLong.abort());
-  await namespace.whenReady(AbortSignal.any([tooLong.signal, stopping])).catch(() => {});
-  cancel();
 }
 
 /** Serves with a database of its own and the example flags. */

@@ -1,5 +1,6 @@
 import type { DependencyHealth } from "../health/dependency-health.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
+import { readyWithin } from "../namespaces/readiness.ts";
 import type { Clock } from "../system/clock.ts";
 
 /** How long whatever can wait does wait for a store that does not answer. */
@@ -9,14 +10,11 @@ const FIRST_ANSWERS_MS = 500;
  * Resolves when the namespace is ready, when that has taken half a second, or when `signal` aborts: until then the store,
  * and this process, have enough to do with what readiness needs. Never rejects.
  */
-export async function firstAnswers(
+export function firstAnswers(
   namespace: Pick<Namespace, "whenReady">,
-  { clock, signal }: { readonly clock: Pick<Clock, "after">; readonly signal: AbortSignal },
+  options: { readonly clock: Pick<Clock, "after">; readonly signal: AbortSignal },
 ): Promise<void> {
-  const tooLong = new AbortController();
-  const cancel = clock.after(FIRST_ANSWERS_MS, () => tooLong.abort());
-  await namespace.whenReady(AbortSignal.any([tooLong.signal, signal])).catch(() => {});
-  cancel();
+  return readyWithin(FIRST_ANSWERS_MS, namespace, options);
 }
 
 /**

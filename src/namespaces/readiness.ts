@@ -1,3 +1,5 @@
+import type { Clock } from "../system/clock.ts";
+
 /** Something that is reached once and then stays so. */
 export class Readiness {
   readonly #waiters = new Set<() => void>();
@@ -29,4 +31,16 @@ export class Readiness {
       );
     });
   }
+}
+
+/** Resolves when something is ready, after `withinMs`, or when `signal` aborts. Never rejects. */
+export async function readyWithin(
+  withinMs: number,
+  waiting: { whenReady(signal: AbortSignal): Promise<void> },
+  { clock, signal }: { readonly clock: Pick<Clock, "after">; readonly signal: AbortSignal },
+): Promise<void> {
+  const tooLong = new AbortController();
+  const cancel = clock.after(withinMs, () => tooLong.abort());
+  await waiting.whenReady(AbortSignal.any([tooLong.signal, signal])).catch(() => {});
+  cancel();
 }
