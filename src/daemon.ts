@@ -167,6 +167,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
         onInternalError,
       }),
       onDrop,
+      onInternalError,
     });
     opened.add(server);
     const adminServer = await admin?.openAdmin({ config, deps, metrics, stopping: stopping.signal });

@@ -53,6 +53,7 @@ export async function openAdmin(parts: AdminParts): Promise<OpenAdmin | undefine
       onInternalError,
     }),
     onDrop,
+    onInternalError,
   }).catch(async (error: unknown) => {
     await admin[Symbol.asyncDispose]();
     throw error instanceof ListenError ? new ListenError(`admin: ${error.message}`, { cause: error }) : error;

@@ -8,8 +8,8 @@ export interface ServerReporters {
   readonly logger: DaemonDeps["logger"];
 }
 
-type Reports = Pick<HttpServerOptions, "onDrop"> &
-  Pick<Required<RouteOptions>, "onRpc" | "onStalled" | "onInternalError">;
+type Reports = Pick<HttpServerOptions, "onDrop" | "onInternalError"> &
+  Pick<Required<RouteOptions>, "onRpc" | "onStalled">;
 
 /** What happens on a port, to metrics and the log. */
 export function reportServer({ metrics, logger }: ServerReporters): Reports {

@@ -68,6 +68,7 @@ async function serveAdmin(admin: FlagAdmin): Promise<ServedAdmin> {
       onInternalError: (error) => internalErrors.push(error),
     }),
     onDrop: () => {},
+    onInternalError: (error) => internalErrors.push(error),
   });
   const port = server.address.kind === "tcp" ? server.address.port : 0;
   const clients = openAdminClients(port);

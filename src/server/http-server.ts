@@ -1,30 +1,20 @@
 import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import {
-  constants,
-  Http2ServerRequest,
-  Http2ServerResponse,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from "node:http2";
 import type { Socket } from "node:net";
 import type { Clock } from "../system/clock.ts";
 import { createHttpDate } from "../system/http-date.ts";
+import { Http2Connection } from "./http2/http2-connection.ts";
 import { Connection } from "./listener/connection.ts";
 import { drain } from "./listener/drain.ts";
 import type { RequestHandler } from "./listener/exchange.ts";
-import { headerListBytes } from "./listener/header-list.ts";
 import type { ListenAddress } from "./listener/listen.ts";
-import { type ConnectionLimits, createHttp1, createHttp2 } from "./listener/node-servers.ts";
+import { type ConnectionLimits, createHttp1 } from "./listener/node-servers.ts";
 import { listenOn, type OpenListener } from "./listener/open-listener.ts";
 import { PlainConnection } from "./listener/plain-connection.ts";
 import { createRouteFinder } from "./listener/plain-route.ts";
 import { readPrelude } from "./listener/prelude.ts";
-import { SessionProbe } from "./listener/session-probe.ts";
 import { createSweep } from "./listener/sweep.ts";
-import { TakingProbe } from "./listener/taking-probe.ts";
-import { endUnreadHttp1, endUnreadHttp2 } from "./listener/unread-body.ts";
+import { endUnread } from "./listener/unread-body.ts";
 
 /** Why a connection was cut, or not taken. */
 export type DropReason =
@@ -35,6 +25,8 @@ export type DropReason =
   | "half_open"
   /** Does not take what it asked for. */
   | "stalled"
+  /** Has much done and asks for nothing: pings, resets and the like. */
+  | "flood"
   /** The system did not let us take it, for want of file descriptors for instance. */
   | "not_accepted";
 
@@ -48,9 +40,11 @@ export interface HttpServerOptions {
   readonly clock: Clock;
   readonly handle: RequestHandler;
   readonly onDrop: (reason: DropReason) => void;
+  /** An exception that nobody expected. */
+  readonly onInternalError: (error: unknown, where: string) => void;
 }
 
-/** How long the rest of a plain request is waited for before Node's server gets what there is. */
+/** How long the rest of a plain request is waited for before it goes the longer way. */
 const PATIENCE_MAX_MS = 200;
 
 /** An address that is being served. Disposing of it drains it. */
@@ -81,18 +75,8 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   // Node's server times a request from when it gets it, and the sweep lets it go first.
   const patienceMs = Math.min(PATIENCE_MAX_MS, sweep.intervalMs / 2);
   const http1 = createHttp1(limits, sweep.intervalMs);
-  const http2 = createHttp2(limits);
   http1.on("request", answerHttp1);
   http1.on("timeout", (socket: Socket) => closeUnlessWaitingForUs(socket, bySocket.get(socket)));
-  http2.on("stream", answerHttp2);
-  /** Makes requests and responses of streams. It has no connections of its own. */
-  const requests = createHttp2(limits);
-  requests.on("request", (request, response) => {
-    endUnreadHttp2(request);
-    if (headerListBytes(request.rawHeaders) > limits.headerBytesMax) response.writeHead(431).end();
-    else options.handle(request, response);
-  });
-
   const { openListener = listenOn({ ...options, connectionsMax: limits.connectionsMax }) } = options;
   const listener = await openListener(accept).catch((error: unknown) => {
     http1.close();
@@ -106,17 +90,8 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     bySocket.set(socket, connection);
     socket.once("close", () => connections.delete(connection));
     readPrelude(socket, (version) => {
-      if (version === "http1") {
-        serveHttp1(connection);
-      } else {
-        // As Node has it for its own: HTTP/2 knows no half-closed connections.
-        socket.allowHalfOpen = false;
-        const watch = (session: ServerHttp2Session) => watchSession(session, connection);
-        // The session is there before `emit` returns.
-        http2.once("session", watch);
-        http2.emit("connection", socket);
-        http2.off("session", watch);
-      }
+      if (version === "http1") serveHttp1(connection);
+      else connection.speaks = { kind: "http2", http2: serveHttp2(connection) };
     });
   }
 
@@ -147,6 +122,22 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     connection.speaks = { kind: "http1", plain };
   }
 
+  function serveHttp2(connection: Connection): Http2Connection {
+    const { handle } = options;
+    return new Http2Connection(connection, {
+      ...limits,
+      patienceMs,
+      plain: handle.plainHttp2,
+      handle,
+      // No GOAWAY: on a connection without streams some clients do not survive one (connect-es issue 1768).
+      onIdle: () => closeUnlessWaitingForUs(connection.socket, connection),
+      onFlood: () => onDrop("flood"),
+      onInternalError: (error) => options.onInternalError(error, "an HTTP/2 connection"),
+      httpDate,
+      clock,
+    });
+  }
+
   function answerHttp1(request: IncomingMessage, response: ServerResponse): void {
     const connection = bySocket.get(request.socket);
     connection?.requestBegan();
@@ -157,45 +148,8 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     });
     if (draining) response.shouldKeepAlive = false;
     closeWithConnection(request, response);
-    endUnreadHttp1(request, response, { clock, signal: stop.signal });
+    endUnread(request, response, { clock, signal: stop.signal });
     options.handle(request, response);
-  }
-
-  function answerHttp2(
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
-    flags: number,
-    rawHeaders: string[],
-  ): void {
-    const handOver = (handle: RequestHandler) => {
-      // Both, before anybody else listens to the stream: the order in which Node has it.
-      const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
-      const response = new Http2ServerResponse(stream);
-      endUnreadHttp2(request);
-      handle(request, response);
-    };
-    const isUsual = headerListBytes(rawHeaders) <= limits.headerBytesMax;
-    if (isUsual && options.handle.stream?.(stream, headers, handOver) === true) return;
-    requests.emit("stream", stream, headers, flags, rawHeaders);
-  }
-
-  function watchSession(session: ServerHttp2Session, connection: Connection): void {
-    const { socket } = connection;
-    const now = clock.now();
-    const taking = new TakingProbe(socket, now);
-    const probe = new SessionProbe(session, socket, now);
-    connection.speaks = { kind: "http2", session, probe, taking };
-    session.on("stream", (stream) => {
-      connection.requestBegan();
-      taking.began(stream);
-      stream.once("close", () => {
-        connection.requestEnded(clock.now());
-        taking.ended(stream);
-        if (stream.rstCode !== constants.NGHTTP2_NO_ERROR) probe.streamWasReset();
-      });
-    });
-    // No GOAWAY: on a connection without streams some clients do not survive one (connect-es issue 1768).
-    session.setTimeout(limits.idleTimeoutMs, () => closeUnlessWaitingForUs(socket, connection));
   }
 
   /** After the idle timeout. A stream that has had nothing to say for that long is not the client's fault. */
@@ -216,7 +170,6 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     stop.abort();
     await sweeping;
     http1.close();
-    http2.close();
   }
 
   let closing: Promise<void> | undefined;

@@ -16,8 +16,7 @@ import type { Tracing } from "../telemetry/tracing.ts";
 import { createEvaluatorService, type Evaluated } from "./evaluator-service.ts";
 import type { FastCallOptions } from "./fast/fast-calls.ts";
 import { createFastHttp1 } from "./fast/fast-http1.ts";
-import { createFastHttp2 } from "./fast/fast-http2.ts";
-import { createFastPlain } from "./fast/fast-plain.ts";
+import { createFastHttp2, createFastPlain } from "./fast/fast-routes.ts";
 import { createFastRpcs } from "./fast/fast-rpcs.ts";
 import { createHealthService } from "./health-service.ts";
 import { createInterceptors } from "./interceptors.ts";
@@ -159,15 +158,13 @@ export function createRoutes(options: RouteOptions): RequestHandler {
   if (!isFast || tracing !== undefined) return handle;
 
   const calls: FastCallOptions = { ...limits, worth, permit, clock, onRpc, onInternalError };
-  const routes = createFastRpcs({ namespace, bulkFlagsMax: limits.bulkFlagsMax }).map((rpc) => ({
-    rpc,
-    otherwise: rpcs.get(`/${rpc.procedure}`) ?? sendNotFound,
-  }));
-  for (const { rpc, otherwise } of routes)
-    handlers.set(`/${rpc.procedure}`, createFastHttp1(rpc, { ...calls, otherwise }));
-  const plain = createFastPlain(
-    routes.map(({ rpc }) => rpc),
-    calls,
-  );
-  return Object.assign(handle, { plain, stream: createFastHttp2(routes, calls) });
+  const fastRpcs = createFastRpcs({ namespace, bulkFlagsMax: limits.bulkFlagsMax });
+  for (const rpc of fastRpcs) {
+    const path = `/${rpc.procedure}`;
+    handlers.set(path, createFastHttp1(rpc, { ...calls, otherwise: rpcs.get(path) ?? sendNotFound }));
+  }
+  return Object.assign(handle, {
+    plain: createFastPlain(fastRpcs, calls),
+    plainHttp2: createFastHttp2(fastRpcs, calls),
+  });
 }

@@ -31,6 +31,7 @@ export const DROP_REASONS = [
   "no_request",
   "half_open",
   "stalled",
+  "flood",
   "not_accepted",
 ] as const;
 

@@ -257,6 +257,7 @@ async function openWire() {
       onInternalError: (error) => errors.push(error),
     }),
     onDrop: () => {},
+    onInternalError: (error) => errors.push(error),
   });
   const agent = new Agent({ keepAlive: true });
   const port = server.address.kind === "tcp" ? server.address.port : 0;

@@ -126,6 +126,7 @@ export class WatchScene implements AsyncDisposable {
         }
       },
       onDrop: () => {},
+      onInternalError: (error) => this.internalErrors.push(error),
     });
   }
 

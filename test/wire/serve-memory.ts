@@ -120,6 +120,7 @@ export async function serveNamespace(
       onInternalError: (error, where) => internalErrors.push({ error, where }),
     }),
     onDrop: (reason) => drops.push(reason),
+    onInternalError: (error, where) => internalErrors.push({ error, where }),
   });
   return {
     port: server.address.kind === "tcp" ? server.address.port : 0,

@@ -1,9 +1,10 @@
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { MaybeLater } from "../../evaluation/evaluator.ts";
+import { type ByteText, bytesOfText, byteText } from "../byte-text.ts";
 import { COMPRESS_MIN_BYTES } from "../rpc/rpc-handlers.ts";
 import type { Form } from "./fast-rpcs.ts";
 import { FRAME_HEADER_BYTES } from "./read-frame.ts";
-import { type ByteText, bytesOfText, byteText, inOnePiece, toFrame } from "./write-answer.ts";
+import { inOnePiece, toFrame } from "./write-answer.ts";
 
 /** An answer that is sent again and again. It is compressed once: when it is first asked for so. */
 export class KeptAnswer {

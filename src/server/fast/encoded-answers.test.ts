@@ -3,9 +3,9 @@ import { expect, test } from "vitest";
 import { defineFlag, flagValue, tableOf } from "../../../test/support/flag-builders.ts";
 import type { Evaluation } from "../../evaluation/precedence.ts";
 import { Latest } from "../../system/latest.ts";
+import { bytesOfText } from "../byte-text.ts";
 import { KeptAnswer } from "./compression.ts";
 import { EncodedAnswers } from "./encoded-answers.ts";
-import { bytesOfText } from "./write-answer.ts";
 
 test("a long answer is compressed once, as long as its value and source are the same", async () => {
   const encoded = new EncodedAnswers({ flags: new Latest(tableOf(defineFlag("a/1"))) });

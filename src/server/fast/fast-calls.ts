@@ -2,13 +2,13 @@ import type { IncomingHttpHeaders } from "node:http";
 import { isLater } from "../../evaluation/evaluator.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
+import type { ByteText } from "../byte-text.ts";
 import { textOf } from "../listener/exchange.ts";
 import type { Permit } from "../rpc/permit.ts";
 import type { Worth, WorthNow } from "../worth.ts";
 import { acceptedBy, compress, isWorthCompressing, type KeptAnswer } from "./compression.ts";
 import type { FastRpc, Form } from "./fast-rpcs.ts";
 import type { Dialect } from "./plain-call.ts";
-import type { ByteText } from "./write-answer.ts";
 
 export interface FastCallOptions {
   readonly worth: Pick<Worth, "now">;

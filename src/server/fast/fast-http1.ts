@@ -56,7 +56,7 @@ export function createFastHttp1(rpc: FastRpc, options: FastHttp1Options): RpcHan
   }
 
   return (request, response) => {
-    // Over HTTP/2 Node's request and response cost as much as all else: there the fast way begins before them.
+    // Over HTTP/2 the fast way begins before there is a request and a response.
     const isHttp1 = request instanceof IncomingMessage && response instanceof ServerResponse;
     const form = isHttp1 && request.method === "POST" ? formOf(request.headers, CONNECT) : undefined;
     if (isHttp1 && form !== undefined) post(request, response, form);

@@ -2,6 +2,7 @@ import { isLater, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { FlagTable } from "../../flags/definition.ts";
 import { FlagEvaluatorService } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../../namespaces/namespace.ts";
+import type { ByteText } from "../byte-text.ts";
 import { namesAsked } from "../evaluator-service.ts";
 import { procedureOf } from "../rpc/codes.ts";
 import type { KeptAnswer } from "./compression.ts";
@@ -10,7 +11,6 @@ import { NameList } from "./name-list.ts";
 import { readEvaluateJson } from "./read-json.ts";
 import { readEvaluate } from "./read-message.ts";
 import { JSON_READER, PROTO_READER, RememberedLists } from "./remembered-lists.ts";
-import type { ByteText } from "./write-answer.ts";
 
 /** How messages are written. gRPC's are proto, and those of answers stand in a frame. */
 export type Form = "proto" | "json" | "grpc";

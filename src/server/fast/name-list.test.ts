@@ -12,10 +12,10 @@ import {
 } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import { type Namespace, openNamespace } from "../../namespaces/namespace.ts";
 import { Latest } from "../../system/latest.ts";
+import { type ByteText, bytesOfText } from "../byte-text.ts";
 import { KeptAnswer } from "./compression.ts";
 import { createFastRpcs, type Form } from "./fast-rpcs.ts";
 import { FRAME_HEADER_BYTES } from "./read-frame.ts";
-import { type ByteText, bytesOfText } from "./write-answer.ts";
 
 const KILL_TTL = 10_000;
 const FLAG_TTL = 300_000;

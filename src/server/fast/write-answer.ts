@@ -2,12 +2,8 @@ import { toBinary, toJsonString } from "@bufbuild/protobuf";
 import type { Evaluation } from "../../evaluation/precedence.ts";
 import { EvaluationSourceSchema } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import { FlagValueSchema } from "../../gen/pbflags/v1/types_pb.ts";
+import { type ByteText, bytesOfText, byteText } from "../byte-text.ts";
 import { toWireSource } from "../to-wire.ts";
-
-/**
- * Bytes as a text in latin1, a character each. Node writes the head of an answer and such a body in one piece.
- */
-export type ByteText = string;
 
 // Fields with their wire types, of `EvaluateResponse` and of `BulkEvaluateResponse`.
 const FLAG_ID = "\u000a";
@@ -58,14 +54,6 @@ export function toFrame(message: ByteText, isCompressed = false): ByteText {
 /** The same text. One that was put together of others would be put together anew whenever it is written behind a head. */
 export function inOnePiece(text: ByteText): ByteText {
   return byteText(bytesOfText(text));
-}
-
-export function byteText(bytes: Uint8Array): ByteText {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
-}
-
-export function bytesOfText(text: ByteText): Buffer {
-  return Buffer.from(text, "latin1");
 }
 
 function utf8(text: string): ByteText {

@@ -1,20 +1,13 @@
-import type { ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
+import type { Http2Connection } from "../http2/http2-connection.ts";
 import type { PlainConnection } from "./plain-connection.ts";
-import type { SessionProbe } from "./session-probe.ts";
-import type { TakingProbe } from "./taking-probe.ts";
 
 /** What a connection turned out to speak. */
 export type Speaks =
   | { readonly kind: "unknown" }
   /** Plain: not handed over to Node's server yet. */
   | { readonly kind: "http1"; readonly plain: PlainConnection | undefined }
-  | {
-      readonly kind: "http2";
-      readonly session: ServerHttp2Session;
-      readonly probe: SessionProbe;
-      readonly taking: TakingProbe;
-    };
+  | { readonly kind: "http2"; readonly http2: Http2Connection };
 
 /** One accepted connection: what it speaks, and whether it has anything to do. Times are of the monotonic clock. */
 export class Connection {

@@ -9,13 +9,6 @@ const GRACE_MS = 200;
 const LOOK_EVERY_MS = 20;
 const HELD_UP_MS = 100;
 
-/**
- * A GOAWAY frame that names the highest possible stream: "open no new ones", while those under way are still
- * answered (RFC 9113, section 6.8). Node cannot send it: after a GOAWAY of its own it ignores new streams, and a
- * request that crossed it on the way would never be answered.
- */
-const SHUTDOWN_NOTICE = Buffer.from("0000080700000000007fffffff00000000", "hex");
-
 /** Lets what runs finish, closes what is idle, and cuts what is left after `timeoutMs`. */
 export async function drain(
   connections: ReadonlySet<Connection>,
@@ -38,9 +31,8 @@ export async function drain(
   }
 }
 
-function announce({ speaks, socket }: Connection): void {
-  // Node hands whole frames to the socket, so that this one cannot end up inside another.
-  if (speaks.kind === "http2" && !speaks.session.destroyed) socket.write(SHUTDOWN_NOTICE);
+function announce({ speaks }: Connection): void {
+  if (speaks.kind === "http2") speaks.http2.announceEnd();
 }
 
 function closeIfIdle(connection: Connection, now: number, elapsedMs: number): void {
@@ -50,8 +42,7 @@ function closeIfIdle(connection: Connection, now: number, elapsedMs: number): vo
     if (idle) socket.destroySoon();
     return;
   }
-  // The client has had time to read the announcement: now name the last stream. Node closes the session after it,
-  // but waits for the other side to close the connection.
-  if (elapsedMs >= GRACE_MS) speaks.session.close();
+  // The client has had time to read the announcement: now name the last stream.
+  if (elapsedMs >= GRACE_MS) speaks.http2.refuseNew();
   if (idle && elapsedMs >= 2 * GRACE_MS) socket.destroy();
 }

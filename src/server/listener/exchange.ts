@@ -1,11 +1,17 @@
-import type { IncomingMessage, OutgoingHttpHeaders } from "node:http";
-import type { Http2ServerRequest, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import type { PlainHandler } from "./plain-route.ts";
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
+import type { Readable } from "node:stream";
+import type { Http2Exchange } from "../http2/http2-exchange.ts";
+import type { PlainExchange, PlainHandler } from "./plain-route.ts";
 
-/** A request, over either version of HTTP. */
-export type HttpRequest = IncomingMessage | Http2ServerRequest;
+/** A request, over either version of HTTP: its body, and what Node's own have in common with those of HTTP/2. */
+export interface HttpRequest extends Readable {
+  readonly httpVersion: string;
+  readonly method?: string | undefined;
+  readonly url?: string | undefined;
+  readonly headers: IncomingHttpHeaders;
+}
 
-/** What Node's two kinds of server response have in common, as far as we need it. */
+/** The same of responses, as far as we need it. */
 export interface HttpResponse {
   readonly headersSent: boolean;
   writeHead(status: number, headers: OutgoingHttpHeaders): unknown;
@@ -21,21 +27,11 @@ export interface HttpResponse {
 
 export interface RequestHandler {
   (request: HttpRequest, response: HttpResponse): void;
-  /** Offered every stream of HTTP/2 first. */
-  readonly stream?: StreamHandler;
   /** Offered every plain request of HTTP/1.1 first, as long as a connection brings no others. */
-  readonly plain?: PlainHandler;
+  readonly plain?: PlainHandler<PlainExchange>;
+  /** Offered every POST of HTTP/2 first. */
+  readonly plainHttp2?: PlainHandler<Http2Exchange>;
 }
-
-/**
- * Takes a stream of HTTP/2 before Node makes a request and a response of it. False: it has not touched it. What it has
- * taken and cannot answer it hands over, before anything is sent; then the body has been read.
- */
-export type StreamHandler = (
-  stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
-  handOver: (handle: RequestHandler) => void,
-) => boolean;
 
 /** A header's values in one text. */
 export function textOf(header: string | string[] | undefined): string | undefined {

@@ -1,5 +1,4 @@
-import { createServer as createHttp1Server, type Server } from "node:http";
-import { createServer as createHttp2Server, type Http2Server } from "node:http2";
+import { createServer, type Server } from "node:http";
 
 /** What no client may exceed, whatever it speaks. */
 export interface ConnectionLimits {
@@ -18,7 +17,7 @@ export interface ConnectionLimits {
 
 /** A server that is handed its connections and never listens itself. It checks its time limits every `checkEveryMs`. */
 export function createHttp1(limits: ConnectionLimits, checkEveryMs: number): Server {
-  const server = createHttp1Server({
+  const server = createServer({
     maxHeaderSize: limits.headerBytesMax,
     headersTimeout: limits.headerTimeoutMs,
     // Node insists on this order. The body's limit is also ours, and answers in the caller's protocol.
@@ -30,22 +29,4 @@ export function createHttp1(limits: ConnectionLimits, checkEveryMs: number): Ser
   // Node starts those checks once the server listens, and this one never does.
   server.emit("listening");
   return server;
-}
-
-/** The same for HTTP/2. Whoever exceeds one of the counts loses the stream or the connection. */
-export function createHttp2(limits: ConnectionLimits): Http2Server {
-  return createHttp2Server({
-    maxHeaderListPairs: 200,
-    maxOutstandingPings: 10,
-    maxSettings: 32,
-    maxSessionInvalidFrames: 100,
-    maxSessionRejectedStreams: 100,
-    // In megabytes.
-    maxSessionMemory: 10,
-    settings: {
-      enablePush: false,
-      maxConcurrentStreams: limits.streamsMax,
-      maxHeaderListSize: limits.headerBytesMax,
-    },
-  });
 }

@@ -48,7 +48,7 @@ async function open(
   const later: { exchange: PlainExchange; body: string }[] = [];
   const cutOff: string[] = [];
 
-  const answerPlain: PlainHandler = ({ path }) => {
+  const answerPlain: PlainHandler<PlainExchange> = ({ path }) => {
     if (!["/echo", "/large", "/later", "/fall"].includes(path)) return undefined;
     return {
       bodyBytesMax: 64 * 1_024,
@@ -88,6 +88,9 @@ async function open(
     clock: systemClock,
     handle: both,
     onDrop: (reason) => drops.push(reason),
+    onInternalError: (error) => {
+      throw error;
+    },
     ...options,
   });
   opened.push(server);
@@ -609,7 +612,7 @@ function recordRequests() {
       response.end();
     });
   };
-  const plain: PlainHandler = ({ path }) => ({
+  const plain: PlainHandler<PlainExchange> = ({ path }) => ({
     bodyBytesMax: 64 * 1_024,
     answer(bytes, exchange) {
       if (path === "/fall") {

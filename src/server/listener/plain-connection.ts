@@ -54,7 +54,7 @@ export class PlainConnection implements PlainExchange {
   /** What comes before, of the bytes, is answered or is being answered. */
   #at = 0;
   /** Undefined: no request is being answered. */
-  #answering: PlainRoute | undefined;
+  #answering: PlainRoute<PlainExchange> | undefined;
   /** Where the request that is being answered begins. */
   #answeringAt = 0;
   #begun: Begun | undefined;

@@ -1,6 +1,6 @@
 import { type PlainHead, readPlainHead } from "./plain-head.ts";
 
-/** Where the answer to a plain request goes. One of these is called, once. */
+/** Where the answer to a plain request over HTTP/1.1 goes. One of these is called, once. */
 export interface PlainExchange {
   /** Status 200. `fields` are lines of the head, each with its end, the body's length among them; a byte a character. */
   reply(fields: string, body: string): void;
@@ -10,21 +10,23 @@ export interface PlainExchange {
   destroy(): void;
 }
 
-/** Answers the requests that have one head. */
-export interface PlainRoute {
+/** Answers the requests that have one head, over either version of HTTP. */
+export interface PlainRoute<Exchange> {
   /** Requests with a larger one are not for it. */
   readonly bodyBytesMax: number;
-  answer(body: Buffer, exchange: PlainExchange): void;
-  /** The client left in the middle of a request, or before Node's server could read it again. */
+  answer(body: Buffer, exchange: Exchange): void;
+  /** The client left in the middle of a request, or before it could be answered in another way. */
   cutOff(): void;
 }
 
-/** Undefined: such requests are not for it. */
-export type PlainHandler = (head: PlainHead) => PlainRoute | undefined;
+/** By the head of a POST. Undefined: such requests are not for it. */
+export type PlainHandler<Exchange> = (
+  head: Pick<PlainHead, "path" | "headers">,
+) => PlainRoute<Exchange> | undefined;
 
 /** A route, and how long the body is that comes with this head. */
 export interface FoundRoute {
-  readonly route: PlainRoute;
+  readonly route: PlainRoute<PlainExchange>;
   readonly bodyBytes: number;
 }
 
@@ -32,7 +34,9 @@ export interface FoundRoute {
 const HEADS_MAX = 256;
 
 /** Finds the route for the text of a head. Those that came lately are not read again. */
-export function createRouteFinder(handle: PlainHandler): (head: string) => FoundRoute | undefined {
+export function createRouteFinder(
+  handle: PlainHandler<PlainExchange>,
+): (head: string) => FoundRoute | undefined {
   const known = new Map<string, FoundRoute>();
   return (head) => {
     const remembered = known.get(head);

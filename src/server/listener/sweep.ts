@@ -34,8 +34,8 @@ export function createSweep(options: SweepOptions): Sweep {
     const { speaks, openedAt, used } = connection;
     const ageMs = now - openedAt;
     if (speaks.kind === "http2") {
-      if (speaks.probe.isHalfOpen(now, headerTimeoutMs)) return "half_open";
-      return speaks.taking.isStalled(now, idleTimeoutMs) ? "stalled" : undefined;
+      if (speaks.http2.isHalfOpen(now, headerTimeoutMs)) return "half_open";
+      return speaks.http2.isStalled(now, idleTimeoutMs) ? "stalled" : undefined;
     }
     // Node's own limit says 408, and is let go first. But it counts from the first byte that it gets, which may have come late.
     const patienceMs = speaks.kind === "http1" ? headerTimeoutMs + 2 * intervalMs : headerTimeoutMs;

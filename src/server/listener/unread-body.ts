@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { constants, type Http2ServerRequest } from "node:http2";
 import type { Clock } from "../../system/clock.ts";
 
 /** How long a client that was answered early may go on sending, so that it gets to read the answer. */
@@ -10,10 +9,10 @@ const LINGER_BYTES_MAX = 2 * 1_024 * 1_024;
 const PIECE_BYTES = 400;
 
 /**
- * Sees to requests that are answered before all of their body has come. The rest is thrown away for a moment:
+ * Sees to requests of HTTP/1.1 that are answered before all of their body has come. The rest is thrown away for a moment:
  * closing at once would reset the connection and take the answer along. Then the connection is closed.
  */
-export function endUnreadHttp1(
+export function endUnread(
   request: IncomingMessage,
   response: ServerResponse,
   { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
@@ -34,20 +33,5 @@ export function endUnreadHttp1(
   response.on("finish", () => {
     // A wait that is cut short ends with the server, which has closed the connection.
     if (!request.complete) linger().catch(() => {});
-  });
-}
-
-/** The same for HTTP/2, where the client can be told to stop (RFC 9113, section 8.1). */
-export function endUnreadHttp2(request: Http2ServerRequest): void {
-  const { stream } = request;
-  // After the last byte of every answer. The trailers are sent by a listener that was there before this one.
-  stream.once("wantTrailers", () => {
-    setImmediate(() => {
-      const wholeRequest = stream.endAfterHeaders || stream.readableEnded;
-      if (wholeRequest || stream.closed) return;
-      stream.close(constants.NGHTTP2_NO_ERROR);
-      // What has come is not read any more, and would keep the stream from ending.
-      request.resume();
-    });
   });
 }

@@ -166,8 +166,7 @@ export function limitsOf({
 function webHeaders(request: HttpRequest): Headers {
   const headers = new Headers();
   for (const [name, value] of Object.entries(request.headers)) {
-    // HTTP/2's pseudo-headers.
-    if (name.startsWith(":") || value === undefined) continue;
+    if (value === undefined) continue;
     for (const one of Array.isArray(value) ? value : [value]) headers.append(name, one);
   }
   shortenCallerTimeout(headers);

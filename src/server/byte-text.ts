@@ -1,0 +1,12 @@
+/**
+ * Bytes as a text in latin1, a character each. Node writes the head of an answer and such a body in one piece.
+ */
+export type ByteText = string;
+
+export function byteText(bytes: Uint8Array): ByteText {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}
+
+export function bytesOfText(text: ByteText): Buffer {
+  return Buffer.from(text, "latin1");
+}

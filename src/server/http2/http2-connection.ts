@@ -1,0 +1,586 @@
+import type { Clock } from "../../system/clock.ts";
+import type { ByteText } from "../byte-text.ts";
+import type { Connection } from "../listener/connection.ts";
+import type { RequestHandler } from "../listener/exchange.ts";
+import type { PlainHandler, PlainRoute } from "../listener/plain-route.ts";
+import { COST, FloodLimit } from "./flood-limit.ts";
+import {
+  ConnectionError,
+  ERROR,
+  type ErrorCode,
+  FLAG,
+  FRAME,
+  FRAME_BYTES_MAX,
+  FRAME_HEAD_BYTES,
+  frame,
+  headerFrames,
+  uint32,
+  WINDOW_BYTES,
+  WINDOW_BYTES_MAX,
+} from "./frames.ts";
+import { type HeaderFields, HpackDecoder, HpackError } from "./hpack/hpack-decoder.ts";
+import { EMPTY_TABLE, encodeField } from "./hpack/hpack-encoder.ts";
+import type { Http2Exchange } from "./http2-exchange.ts";
+import { Http2Stream, type StreamHost } from "./http2-stream.ts";
+import { Liveness } from "./liveness.ts";
+import { type RequestHead, readRequestHead } from "./request-head.ts";
+import { FIRST_SETTINGS, type PeerSettings, readSettings, writeSettings } from "./settings.ts";
+
+export interface Http2ConnectionOptions {
+  /** Of a request's header list, as HTTP/2 counts it. */
+  readonly headerBytesMax: number;
+  /** At a time. */
+  readonly streamsMax: number;
+  readonly idleTimeoutMs: number;
+  /** How long the rest of a plain request is waited for before it goes the longer way, which has limits for that. */
+  readonly patienceMs: number;
+  /** Offered every POST first. */
+  readonly plain: PlainHandler<Http2Exchange> | undefined;
+  /** Answers all others. */
+  readonly handle: RequestHandler;
+  /** Nothing came, or was taken, for `idleTimeoutMs`. */
+  readonly onIdle: () => void;
+  /** The client asked for nothing, and that too much. The connection is being closed. */
+  readonly onFlood: () => void;
+  /** Our own mistake. The connection is being closed. */
+  readonly onInternalError: (error: unknown) => void;
+  readonly httpDate: () => string;
+  readonly clock: Pick<Clock, "now" | "after">;
+}
+
+/** A header block of which not all frames have come. */
+interface Unfinished {
+  readonly streamId: number;
+  readonly isLast: boolean;
+  readonly pieces: Buffer[];
+  bytes: number;
+}
+
+/** What a header block asks for. */
+interface Asked {
+  readonly head: RequestHead;
+  readonly route: PlainRoute<Http2Exchange> | undefined;
+}
+
+const PREFACE_BYTES = 24;
+/** What "all streams" is called in GOAWAY. */
+const ALL_STREAMS = 2 ** 31 - 1;
+const FIELDS_MAX = 200;
+/** Of a header block as it is sent, in however many frames. */
+const BLOCK_BYTES_MAX = 65_536;
+const BLOCK_FRAMES_MAX = 32;
+/** The connection's window is refunded in pieces of at least that. */
+const REFUND_BYTES_MIN = 16_384;
+/** So much is put together before it is written. */
+const WRITE_BYTES = 65_536;
+/** Header blocks that are remembered, and how long one may be for that. */
+const BLOCKS_MAX = 32;
+const KNOWN_BLOCK_BYTES_MAX = 512;
+const NOTHING = Buffer.alloc(0);
+const OUR_PING: ByteText = "pbflagd?";
+const TOO_LARGE: ByteText = encodeField(":status", "431");
+
+/**
+ * The server's side of a connection of HTTP/2 (RFC 9113), without Node's: that one makes a dozen objects of each request, and
+ * takes longer over them than an answer takes. Requests for which there is a plain route are answered as they stand, all others
+ * as a request and a response.
+ */
+export class Http2Connection implements StreamHost {
+  readonly #connection: Connection;
+  readonly #options: Http2ConnectionOptions;
+  readonly #flood: FloodLimit;
+  readonly #liveness: Liveness;
+  readonly #decoder: HpackDecoder;
+  readonly #streams = new Map<number, Http2Stream>();
+  sendWindow = WINDOW_BYTES;
+  #receiveWindow = WINDOW_BYTES;
+  #refund = 0;
+  #settings: PeerSettings = FIRST_SETTINGS;
+  #hasSettings = false;
+  #toldTable = true;
+  /** What has come and is not taken in. */
+  #rest: Buffer = NOTHING;
+  #skip = PREFACE_BYTES;
+  #unfinished: Unfinished | undefined;
+  #lastStreamId = 0;
+  /** Requests on later streams are not taken. */
+  #streamIdMax = ALL_STREAMS;
+  /** What is to be written at the end of a turn. */
+  #out: ByteText = "";
+  #isTaking = false;
+  /** Nothing that comes is taken any more. */
+  #isOver = false;
+  #stopWaiting: (() => void) | undefined;
+  /** While the decoder's table is `#knownAt`, what the same bytes ask for. */
+  readonly #known = new Map<string, Asked>();
+  #knownAt = 0;
+  #dateText = "";
+  #dateField: ByteText = "";
+
+  /** The socket is paused, and begins with the client's preface. */
+  constructor(connection: Connection, options: Http2ConnectionOptions) {
+    const { headerBytesMax, idleTimeoutMs, onIdle, clock } = options;
+    const { socket } = connection;
+    this.#connection = connection;
+    this.#options = options;
+    this.#flood = new FloodLimit(clock);
+    this.#liveness = new Liveness(clock.now());
+    this.#decoder = new HpackDecoder({ bytesMax: headerBytesMax, fieldsMax: FIELDS_MAX });
+    socket.on("data", this.#take);
+    socket.on("drain", this.#goOn);
+    socket.on("error", () => socket.destroy());
+    socket.on("close", this.#end);
+    socket.on("timeout", onIdle);
+    // HTTP/2 knows no half-closed connections.
+    socket.allowHalfOpen = false;
+    socket.setTimeout(idleTimeoutMs);
+    this.send(frame(FRAME.SETTINGS, 0, 0, writeSettings(options)));
+    socket.resume();
+  }
+
+  get handle(): RequestHandler {
+    return this.#options.handle;
+  }
+
+  /** To be called several times per `patienceMs`. Whether the client has hung for that long, inside a frame for instance. */
+  isHalfOpen(now: number, patienceMs: number): boolean {
+    if (this.#liveness.isUnproven(now, patienceMs / 2) && !this.#isOver)
+      this.send(frame(FRAME.PING, 0, 0, OUR_PING));
+    return this.#liveness.isHalfOpen(now, patienceMs);
+  }
+
+  /** To be called several times per `patienceMs`. Whether nothing was taken for that long of answers that are complete. */
+  isStalled(now: number, patienceMs: number): boolean {
+    let isWaiting = false;
+    for (const stream of this.#streams.values()) isWaiting ||= stream.isWaiting;
+    const { bytesWritten, writableLength } = this.#connection.socket;
+    return this.#liveness.isStalled(
+      now,
+      patienceMs,
+      isWaiting ? "windows" : writableLength > 0 ? bytesWritten - writableLength : undefined,
+    );
+  }
+
+  /** "Open no new streams": those under way, or on their way here, are still answered (RFC 9113, section 6.8). */
+  announceEnd(): void {
+    if (!this.#isOver) this.#sendGoAway(ALL_STREAMS, ERROR.NO_ERROR);
+  }
+
+  /** No later request than the last one is answered. */
+  refuseNew(): void {
+    if (this.#isOver || this.#streamIdMax < ALL_STREAMS) return;
+    this.#streamIdMax = this.#lastStreamId;
+    this.#sendGoAway(this.#lastStreamId, ERROR.NO_ERROR);
+  }
+
+  #sendGoAway(streamId: number, code: ErrorCode, why: ByteText = ""): void {
+    this.send(frame(FRAME.GOAWAY, 0, 0, uint32(streamId) + uint32(code) + why));
+  }
+
+  readonly #take = (chunk: Buffer): void => {
+    if (this.#isOver) return;
+    this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#goOn();
+  };
+
+  /** Takes in what has come, frame by frame, as long as the answers get away. */
+  readonly #goOn = (): void => {
+    const { socket } = this.#connection;
+    if (this.#isOver || this.#isTaking) return;
+    this.#isTaking = true;
+    let hasTaken = false;
+    try {
+      while (!socket.writableNeedDrain && this.#takeFrame()) hasTaken = true;
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#isTaking = false;
+    this.#flush();
+    if (this.#isOver) return;
+    if (socket.writableNeedDrain) socket.pause();
+    else if (socket.isPaused()) socket.resume();
+    const isInside = this.#rest.length > 0 || this.#unfinished !== undefined || !this.#hasSettings;
+    // What waits for our own answers to get away has come.
+    const isTheirs = isInside && !socket.isPaused();
+    const now = this.#options.clock.now();
+    this.#liveness.took(now, isTheirs, hasTaken && this.#unfinished === undefined);
+    this.#beginWaiting(now);
+  };
+
+  /** False: not all of the next one has come. */
+  #takeFrame(): boolean {
+    const rest = this.#rest;
+    if (this.#skip > 0) {
+      const skipped = Math.min(this.#skip, rest.length);
+      this.#skip -= skipped;
+      this.#rest = rest.subarray(skipped);
+      return this.#rest.length > 0;
+    }
+    if (rest.length < FRAME_HEAD_BYTES) return false;
+    const length = rest.readUIntBE(0, 3);
+    if (length > FRAME_BYTES_MAX) throw new ConnectionError(ERROR.FRAME_SIZE_ERROR, "a frame is too long");
+    const end = FRAME_HEAD_BYTES + length;
+    if (rest.length < end) return false;
+    this.#rest = rest.length === end ? NOTHING : rest.subarray(end);
+    const streamId = rest.readUInt32BE(5) & ALL_STREAMS;
+    this.#takeIn(rest[3] ?? 0, rest[4] ?? 0, streamId, rest.subarray(FRAME_HEAD_BYTES, end));
+    return !this.#isOver;
+  }
+
+  #takeIn(type: number, flags: number, streamId: number, payload: Buffer): void {
+    if (!this.#hasSettings && type !== FRAME.SETTINGS)
+      throw new ConnectionError(ERROR.PROTOCOL_ERROR, "the first frame is not SETTINGS");
+    if (this.#unfinished !== undefined && type !== FRAME.CONTINUATION)
+      throw new ConnectionError(ERROR.PROTOCOL_ERROR, "a header block has no end");
+    switch (type) {
+      case FRAME.DATA:
+        this.#takeData(flags, streamId, payload);
+        break;
+      case FRAME.HEADERS:
+        this.#takeHeaders(flags, streamId, payload);
+        break;
+      case FRAME.CONTINUATION:
+        this.#takeContinuation(flags, streamId, payload);
+        break;
+      case FRAME.PRIORITY:
+        expectStream(streamId, "PRIORITY");
+        expectLength(payload, 5, "PRIORITY");
+        this.#spend(COST.FRAME);
+        break;
+      case FRAME.RST_STREAM:
+        this.#takeReset(streamId, payload);
+        break;
+      case FRAME.SETTINGS:
+        this.#takeSettings(flags, streamId, payload);
+        break;
+      case FRAME.PING:
+        this.#takePing(flags, streamId, payload);
+        break;
+      case FRAME.GOAWAY:
+        expectNoStream(streamId, "GOAWAY");
+        this.#spend(COST.FUTILE);
+        break;
+      case FRAME.WINDOW_UPDATE:
+        this.#takeWindowUpdate(streamId, payload);
+        break;
+      case FRAME.PUSH_PROMISE:
+        throw new ConnectionError(ERROR.PROTOCOL_ERROR, "a client cannot push");
+      default:
+        // Extensions are ignored (RFC 9113, section 5.5).
+        this.#spend(COST.FUTILE);
+    }
+  }
+
+  #takeData(flags: number, streamId: number, payload: Buffer): void {
+    expectStream(streamId, "DATA");
+    this.#receiveWindow -= payload.length;
+    if (this.#receiveWindow < 0)
+      throw new ConnectionError(ERROR.FLOW_CONTROL_ERROR, "more DATA than the window allows");
+    this.#refund += payload.length;
+    if (this.#refund >= REFUND_BYTES_MIN) {
+      this.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(this.#refund)));
+      this.#receiveWindow += this.#refund;
+      this.#refund = 0;
+    }
+    const isLast = (flags & FLAG.END_STREAM) !== 0;
+    const piece = withoutPadding(flags, payload);
+    if (piece.length === 0 && !isLast) this.#spend(COST.FUTILE);
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) this.#expectKnown(streamId);
+    else stream.receive(piece, payload.length, isLast);
+  }
+
+  #takeHeaders(flags: number, streamId: number, payload: Buffer): void {
+    expectStream(streamId, "HEADERS");
+    const unpadded = withoutPadding(flags, payload);
+    const block = withoutPriority(flags, unpadded);
+    const isLast = (flags & FLAG.END_STREAM) !== 0;
+    if ((flags & FLAG.END_HEADERS) !== 0) this.#takeBlock(streamId, isLast, block);
+    else this.#unfinished = { streamId, isLast, pieces: [block], bytes: block.length };
+  }
+
+  #takeContinuation(flags: number, streamId: number, payload: Buffer): void {
+    const unfinished = this.#unfinished;
+    if (unfinished === undefined || unfinished.streamId !== streamId)
+      throw new ConnectionError(ERROR.PROTOCOL_ERROR, "CONTINUATION of nothing");
+    unfinished.pieces.push(payload);
+    unfinished.bytes += payload.length;
+    if (unfinished.bytes > BLOCK_BYTES_MAX || unfinished.pieces.length > BLOCK_FRAMES_MAX)
+      throw new ConnectionError(ERROR.ENHANCE_YOUR_CALM, "a header block is too long");
+    if ((flags & FLAG.END_HEADERS) === 0) return;
+    this.#unfinished = undefined;
+    this.#takeBlock(streamId, unfinished.isLast, Buffer.concat(unfinished.pieces));
+  }
+
+  /** A whole header block: a request's, or its trailers. */
+  #takeBlock(streamId: number, isLast: boolean, block: Buffer): void {
+    if (streamId <= this.#lastStreamId) {
+      // Nobody asks for trailers, but the table has to follow. Of a closed stream they may have been on their way.
+      this.#decoder.decode(block);
+      const stream = this.#streams.get(streamId);
+      if (stream === undefined) this.#spend(COST.FUTILE);
+      else if (isLast) stream.receive(NOTHING, 0, true);
+      else this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
+      return;
+    }
+    if (streamId % 2 === 0)
+      throw new ConnectionError(ERROR.PROTOCOL_ERROR, "a client's streams have odd numbers");
+    const asked = this.#askedBy(block);
+    // It has been told, or is about to be.
+    if (streamId > this.#streamIdMax) return;
+    this.#lastStreamId = streamId;
+    if (this.#streams.size >= this.#options.streamsMax) this.#refuse(streamId, ERROR.REFUSED_STREAM);
+    else if (asked === "malformed") this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
+    else if (asked === "too large") this.#refuseTooLarge(streamId, isLast);
+    else this.#open(streamId, asked, isLast);
+  }
+
+  #open(streamId: number, { head, route }: Asked, isLast: boolean): void {
+    const now = this.#options.clock.now();
+    const sendWindow = this.#settings.windowBytes;
+    const stream = new Http2Stream(streamId, { host: this, head, route, sendWindow, now });
+    this.#streams.set(streamId, stream);
+    this.#connection.requestBegan();
+    this.#liveness.proved();
+    stream.begin(isLast);
+  }
+
+  #askedBy(block: Buffer): Asked | "malformed" | "too large" {
+    const decoder = this.#decoder;
+    const isShort = block.length <= KNOWN_BLOCK_BYTES_MAX;
+    const key = isShort ? block.toString("latin1") : "";
+    if (this.#knownAt !== decoder.revision) {
+      this.#known.clear();
+      this.#knownAt = decoder.revision;
+    }
+    const known = isShort ? this.#known.get(key) : undefined;
+    if (known !== undefined) return known;
+    const fields = decoder.decode(block);
+    if (fields === undefined) return "too large";
+    const asked = this.#read(fields);
+    if (asked === undefined) return "malformed";
+    if (isShort && this.#knownAt === decoder.revision && this.#known.size < BLOCKS_MAX)
+      this.#known.set(key, asked);
+    return asked;
+  }
+
+  #read(fields: HeaderFields): Asked | undefined {
+    const head = readRequestHead(fields);
+    if (head === undefined) return undefined;
+    const { method, headers } = head;
+    const isPlain = method === "POST" && headers["expect"] === undefined;
+    return { head, route: isPlain ? this.#options.plain?.(head) : undefined };
+  }
+
+  #refuse(streamId: number, code: ErrorCode): void {
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) this.send(frame(FRAME.RST_STREAM, 0, streamId, uint32(code)));
+    else stream.reset(code);
+    this.#spend(COST.REFUSED);
+  }
+
+  #refuseTooLarge(streamId: number, isLast: boolean): void {
+    this.send(headerFrames(streamId, this.blockStart() + TOO_LARGE + this.blockEnd(), true));
+    if (!isLast) this.send(frame(FRAME.RST_STREAM, 0, streamId, uint32(ERROR.NO_ERROR)));
+    this.#spend(COST.REFUSED);
+  }
+
+  #takeReset(streamId: number, payload: Buffer): void {
+    expectStream(streamId, "RST_STREAM");
+    expectLength(payload, 4, "RST_STREAM");
+    this.#expectKnown(streamId);
+    this.#streams.get(streamId)?.close();
+    this.#spend(COST.FUTILE);
+  }
+
+  #takeSettings(flags: number, streamId: number, payload: Buffer): void {
+    expectNoStream(streamId, "SETTINGS");
+    this.#spend(COST.FUTILE);
+    if ((flags & FLAG.ACK) !== 0) {
+      expectLength(payload, 0, "the acknowledgement of SETTINGS");
+      return;
+    }
+    const before = this.#settings;
+    this.#settings = readSettings(before, payload);
+    this.#hasSettings = true;
+    if (this.#settings.hasSmallTable) this.#toldTable = false;
+    this.send(frame(FRAME.SETTINGS, FLAG.ACK, 0, ""));
+    const more = this.#settings.windowBytes - before.windowBytes;
+    for (const stream of this.#streams.values()) {
+      stream.sendWindow += more;
+      if (stream.sendWindow > WINDOW_BYTES_MAX)
+        throw new ConnectionError(ERROR.FLOW_CONTROL_ERROR, "SETTINGS make a window too large");
+    }
+    if (more > 0) this.#sendWhatWaits();
+  }
+
+  #takePing(flags: number, streamId: number, payload: Buffer): void {
+    expectNoStream(streamId, "PING");
+    expectLength(payload, 8, "PING");
+    this.#spend(COST.FUTILE);
+    const text = payload.toString("latin1");
+    if ((flags & FLAG.ACK) === 0) this.send(frame(FRAME.PING, FLAG.ACK, 0, text));
+    else if (text === OUR_PING) this.#liveness.proved();
+  }
+
+  #takeWindowUpdate(streamId: number, payload: Buffer): void {
+    expectLength(payload, 4, "WINDOW_UPDATE");
+    this.#spend(COST.FRAME);
+    const more = payload.readUInt32BE(0) & ALL_STREAMS;
+    if (streamId === 0) {
+      this.sendWindow += more;
+      if (more === 0) throw new ConnectionError(ERROR.PROTOCOL_ERROR, "WINDOW_UPDATE by nothing");
+      if (this.sendWindow > WINDOW_BYTES_MAX)
+        throw new ConnectionError(ERROR.FLOW_CONTROL_ERROR, "the window is too large");
+      this.#sendWhatWaits();
+      return;
+    }
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) {
+      this.#expectKnown(streamId);
+      return;
+    }
+    stream.sendWindow += more;
+    if (more === 0) this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
+    else if (stream.sendWindow > WINDOW_BYTES_MAX) this.#refuse(streamId, ERROR.FLOW_CONTROL_ERROR);
+    else while (stream.sendNext());
+  }
+
+  /** Streams take turns, a frame each. */
+  #sendWhatWaits(): void {
+    let waiting = [...this.#streams.values()];
+    while (waiting.length > 0) waiting = waiting.filter((stream) => stream.sendNext());
+  }
+
+  #expectKnown(streamId: number): void {
+    if (streamId > this.#lastStreamId && streamId <= this.#streamIdMax)
+      throw new ConnectionError(ERROR.PROTOCOL_ERROR, `stream ${streamId} was never opened`);
+    this.#spend(COST.FRAME);
+  }
+
+  #spend(points: number): void {
+    if (this.#flood.spend(points)) return;
+    this.#options.onFlood();
+    throw new ConnectionError(ERROR.ENHANCE_YOUR_CALM, "too many frames that ask for nothing");
+  }
+
+  /** Says why, and closes the connection. */
+  #fail(error: unknown): void {
+    const { socket } = this.#connection;
+    const isForeseen = error instanceof ConnectionError || error instanceof HpackError;
+    if (!isForeseen) this.#options.onInternalError(error);
+    const why = isForeseen ? error.message : "internal error";
+    this.#sendGoAway(this.#lastStreamId, codeOf(error), why);
+    this.#flush();
+    this.#isOver = true;
+    this.#liveness.ended(this.#options.clock.now());
+    this.#closeStreams();
+    this.#rest = NOTHING;
+    // Read on all the same: unread, it would reset the connection, and the reason with it.
+    socket.end();
+    socket.resume();
+  }
+
+  readonly #end = (): void => {
+    this.#isOver = true;
+    this.#closeStreams();
+  };
+
+  #closeStreams(): void {
+    this.#stopWaiting?.();
+    this.#stopWaiting = undefined;
+    for (const stream of [...this.#streams.values()]) stream.close();
+  }
+
+  closed(stream: Http2Stream, wasAnswered: boolean): void {
+    this.#streams.delete(stream.id);
+    this.#connection.requestEnded(this.#options.clock.now());
+    this.#liveness.moved();
+    if (wasAnswered) this.#flood.answered();
+  }
+
+  blockStart(): ByteText {
+    if (this.#toldTable) return "";
+    this.#toldTable = true;
+    return EMPTY_TABLE;
+  }
+
+  blockEnd(): ByteText {
+    const text = this.#options.httpDate();
+    if (text !== this.#dateText) {
+      this.#dateText = text;
+      this.#dateField = encodeField("date", text);
+    }
+    return this.#dateField;
+  }
+
+  send(text: ByteText): void {
+    if (this.#isOver) return;
+    this.#out += text;
+    if (!this.#isTaking || this.#out.length >= WRITE_BYTES) this.#flush();
+  }
+
+  sendBytes(head: ByteText, bytes: Uint8Array, written: ((error?: Error) => void) | undefined): void {
+    const { socket } = this.#connection;
+    socket.cork();
+    this.#flush();
+    socket.write(head, "latin1");
+    if (written === undefined) socket.write(bytes);
+    else socket.write(bytes, (error) => written(error ?? undefined));
+    socket.uncork();
+    this.#liveness.moved();
+  }
+
+  #flush(): void {
+    if (this.#out === "") return;
+    const out = this.#out;
+    this.#out = "";
+    this.#connection.socket.write(out, "latin1");
+  }
+
+  /** For the rest of what was begun. */
+  #beginWaiting(now: number): void {
+    if (this.#stopWaiting !== undefined) return;
+    const { clock, patienceMs } = this.#options;
+    let isWaiting = false;
+    for (const stream of this.#streams.values()) isWaiting ||= stream.isBegun;
+    if (!isWaiting) return;
+    this.#stopWaiting = clock.after(patienceMs, () => {
+      this.#stopWaiting = undefined;
+      for (const stream of [...this.#streams.values()])
+        if (stream.isBegun && stream.openedAt <= now) stream.takeLongerWay();
+      this.#beginWaiting(clock.now());
+    });
+  }
+}
+
+function codeOf(error: unknown): ErrorCode {
+  if (error instanceof ConnectionError) return error.code;
+  return error instanceof HpackError ? ERROR.COMPRESSION_ERROR : ERROR.INTERNAL_ERROR;
+}
+
+function expectStream(streamId: number, what: string): void {
+  if (streamId === 0) throw new ConnectionError(ERROR.PROTOCOL_ERROR, `${what} on no stream`);
+}
+
+function expectNoStream(streamId: number, what: string): void {
+  if (streamId !== 0) throw new ConnectionError(ERROR.PROTOCOL_ERROR, `${what} on a stream`);
+}
+
+function expectLength(payload: Buffer, bytes: number, what: string): void {
+  if (payload.length !== bytes)
+    throw new ConnectionError(ERROR.FRAME_SIZE_ERROR, `${what} of ${payload.length} bytes`);
+}
+
+function withoutPadding(flags: number, payload: Buffer): Buffer {
+  if ((flags & FLAG.PADDED) === 0) return payload;
+  const padding = payload[0] ?? 0;
+  if (padding >= payload.length) throw new ConnectionError(ERROR.PROTOCOL_ERROR, "more padding than frame");
+  return payload.subarray(1, payload.length - padding);
+}
+
+function withoutPriority(flags: number, payload: Buffer): Buffer {
+  if ((flags & FLAG.PRIORITY) === 0) return payload;
+  if (payload.length < 5) throw new ConnectionError(ERROR.FRAME_SIZE_ERROR, "HEADERS end in its priority");
+  return payload.subarray(5);
+}
