@@ -9,6 +9,8 @@ export interface Load {
   readonly headers: Readonly<Record<string, string>>;
   /** In turn; h2load sends the first only. */
   readonly bodies: readonly Uint8Array[];
+  /** Whether each of them comes with a `traceparent` of its own, so that no two heads are the same. wrk's only. Unset: no. */
+  readonly isTraced?: boolean;
 }
 
 /** What a program that puts load on has counted. */

@@ -22,6 +22,8 @@ export interface Question {
   readonly isBulk: boolean;
   /** Whom it is asked for, in turn. */
   readonly entityIds: readonly string[];
+  /** As in `Load`. */
+  readonly isTraced?: boolean;
 }
 
 /** As many requests are prepared, and sent over and over. */
@@ -38,21 +40,25 @@ export function questionsOf(protocol: ProtocolName): ReadonlyMap<string, Questio
   const isWrk = PROTOCOLS[protocol].with === "wrk";
   return new Map<string, Question>([
     ["1 flag", { isBulk: false, entityIds: [""] }],
-    isWrk
-      ? ["1 flag, entities", { isBulk: false, entityIds: drawn }]
-      : ["1 flag, an entity", { isBulk: false, entityIds: overridden }],
+    ...(isWrk
+      ? ([
+          ["1 flag, entities", { isBulk: false, entityIds: drawn }],
+          ["1 flag, entities, traced", { isBulk: false, entityIds: drawn, isTraced: true }],
+        ] as const)
+      : ([["1 flag, an entity", { isBulk: false, entityIds: overridden }]] as const)),
     ["100 flags", { isBulk: true, entityIds: [""] }],
     ...(isWrk ? [["100 flags, entities", { isBulk: true, entityIds: drawn }] as const] : []),
     ["100 flags, an entity", { isBulk: true, entityIds: overridden }],
   ]);
 }
 
-export function createLoad(protocol: ProtocolName, { isBulk, entityIds }: Question): Load {
+export function createLoad(protocol: ProtocolName, { isBulk, entityIds, isTraced = false }: Question): Load {
   const { with: program, headers, encode } = PROTOCOLS[protocol];
   const { evaluate, bulkEvaluate } = FlagEvaluatorService.method;
   return {
     with: program,
     headers,
+    isTraced,
     path: `/${FlagEvaluatorService.typeName}/${(isBulk ? bulkEvaluate : evaluate).name}`,
     bodies: entityIds.map((entityId) =>
       isBulk

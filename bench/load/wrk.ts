@@ -29,7 +29,7 @@ export async function runWrk({ load, port, seconds, folder }: RunOptions): Promi
 }
 
 /** A script that has all requests ready before the first is sent. */
-function toLua({ path, headers, bodies }: Load): string {
+function toLua({ path, headers, bodies, isTraced = false }: Load): string {
   const fields = Object.entries(headers).map(([name, value]) => `[${quote(name)}] = ${quote(value)}`);
   const literals = bodies.map((body) => quote(Buffer.from(body).toString("latin1")));
   return `local bodies = {
@@ -38,7 +38,10 @@ ${literals.join(",\n")}
 local requests, n = {}, 0
 function init()
   local headers = { ${fields.join(", ")} }
-  for i, body in ipairs(bodies) do requests[i] = wrk.format("POST", ${quote(path)}, headers, body) end
+  for i, body in ipairs(bodies) do
+    ${isTraced ? 'headers["traceparent"] = string.format("00-%032x-%016x-00", i, i)' : ""}
+    requests[i] = wrk.format("POST", ${quote(path)}, headers, body)
+  end
 end
 function request()
   n = n % #requests + 1

@@ -1,4 +1,4 @@
-import { encodeField } from "../http2/hpack/hpack-encoder.ts";
+import { encodeField, fieldWriter } from "../http2/hpack/hpack-encoder.ts";
 import type { Http2Exchange } from "../http2/http2-exchange.ts";
 import type { PlainExchange, PlainHandler } from "../listener/plain-route.ts";
 import { AGE, VERSION } from "../worth.ts";
@@ -40,6 +40,9 @@ export function createFastPlain(
 }
 
 const OK = encodeField(":status", "200");
+const versionField = fieldWriter(VERSION);
+const ageField = fieldWriter(AGE);
+const lengthField = fieldWriter("content-length");
 const OK_TRAILERS = encodeField("grpc-status", "0");
 const HEADS: Readonly<Record<Form, string>> = {
   proto: OK + encodeField("content-type", CONTENT_TYPES.proto),
@@ -56,12 +59,12 @@ export function createFastHttp2(
     dialectOf: (contentType) => (GRPC.forms.has(contentType) ? GRPC : CONNECT),
     reply(exchange, { dialect, form }, { body, worth, encoding, isCompressed }) {
       let block = HEADS[form];
-      if (worth !== undefined) block += encodeField(VERSION, worth.version) + encodeField(AGE, worth.ageMs);
+      if (worth !== undefined) block += versionField(worth.version) + ageField(worth.ageMs);
       // gRPC names it though a short message is not compressed.
       if (encoding !== undefined && (isCompressed || dialect === GRPC))
         block += encodeField(dialect.encoding, encoding);
       if (dialect === GRPC) exchange.reply(block, body, OK_TRAILERS);
-      else exchange.reply(block + encodeField("content-length", String(body.length)), body, undefined);
+      else exchange.reply(block + lengthField(String(body.length)), body, undefined);
     },
   });
 }

@@ -14,6 +14,12 @@ export function encodeField(name: string, value: string): ByteText {
   return WHOLE.get(`${name}: ${value}`) ?? `\0${text(name)}${text(value)}`;
 }
 
+/** Writes fields of one name, whatever they say: faster, and seldom longer. */
+export function fieldWriter(name: string): (value: string) => ByteText {
+  const start = `\0${text(name)}`;
+  return (value) => start + text(value);
+}
+
 function text(bytes: ByteText): ByteText {
   if (bytes.length < 0x7f) return String.fromCharCode(bytes.length) + bytes;
   let length = "\x7f";
