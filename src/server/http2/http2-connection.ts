@@ -2,28 +2,36 @@ import type { Clock } from "../../system/clock.ts";
 import type { ByteText } from "../byte-text.ts";
 import type { Connection } from "../listener/connection.ts";
 import type { RequestHandler } from "../listener/exchange.ts";
-import type { PlainHandler, PlainRoute } from "../listener/plain-route.ts";
+import type { PlainHandler } from "../listener/plain-route.ts";
 import { COST, FloodLimit } from "./flood-limit.ts";
+import {
+  expectLength,
+  expectNoStream,
+  expectStream,
+  withoutPadding,
+  withoutPriority,
+} from "./frame-checks.ts";
+import { FrameReader } from "./frame-reader.ts";
 import {
   ConnectionError,
   ERROR,
   type ErrorCode,
   FLAG,
   FRAME,
-  FRAME_BYTES_MAX,
-  FRAME_HEAD_BYTES,
   frame,
   headerFrames,
   uint32,
   WINDOW_BYTES,
   WINDOW_BYTES_MAX,
 } from "./frames.ts";
-import { type HeaderFields, HpackDecoder, HpackError } from "./hpack/hpack-decoder.ts";
+import { type HeaderBlock, HeaderBlocks } from "./header-blocks.ts";
+import { HpackDecoder, HpackError } from "./hpack/hpack-decoder.ts";
 import { EMPTY_TABLE, encodeField } from "./hpack/hpack-encoder.ts";
 import type { Http2Exchange } from "./http2-exchange.ts";
 import { Http2Stream, type StreamHost } from "./http2-stream.ts";
 import { Liveness } from "./liveness.ts";
-import { type RequestHead, readRequestHead } from "./request-head.ts";
+import { ReceiveWindow } from "./receive-window.ts";
+import { type Asked, RequestFinder } from "./request-finder.ts";
 import { FIRST_SETTINGS, type PeerSettings, readSettings, writeSettings } from "./settings.ts";
 
 export interface Http2ConnectionOptions {
@@ -48,35 +56,11 @@ export interface Http2ConnectionOptions {
   readonly clock: Pick<Clock, "now" | "after">;
 }
 
-/** A header block of which not all frames have come. */
-interface Unfinished {
-  readonly streamId: number;
-  readonly isLast: boolean;
-  readonly pieces: Buffer[];
-  bytes: number;
-}
-
-/** What a header block asks for. */
-interface Asked {
-  readonly head: RequestHead;
-  readonly route: PlainRoute<Http2Exchange> | undefined;
-}
-
-const PREFACE_BYTES = 24;
 /** What "all streams" is called in GOAWAY. */
 const ALL_STREAMS = 2 ** 31 - 1;
 const FIELDS_MAX = 200;
-/** Of a header block as it is sent, in however many frames. */
-const BLOCK_BYTES_MAX = 65_536;
-const BLOCK_FRAMES_MAX = 32;
-/** The connection's window is refunded in pieces of at least that. */
-const REFUND_BYTES_MIN = 16_384;
 /** So much is put together before it is written. */
 const WRITE_BYTES = 65_536;
-/** Header blocks that are remembered, and how long one may be for that. */
-const BLOCKS_MAX = 32;
-const KNOWN_BLOCK_BYTES_MAX = 512;
-const NOTHING = Buffer.alloc(0);
 const OUR_PING: ByteText = "pbflagd?";
 const TOO_LARGE: ByteText = encodeField(":status", "431");
 
@@ -90,18 +74,15 @@ export class Http2Connection implements StreamHost {
   readonly #options: Http2ConnectionOptions;
   readonly #flood: FloodLimit;
   readonly #liveness: Liveness;
-  readonly #decoder: HpackDecoder;
+  readonly #frames = new FrameReader();
+  readonly #blocks = new HeaderBlocks();
+  readonly #requests: RequestFinder;
   readonly #streams = new Map<number, Http2Stream>();
   sendWindow = WINDOW_BYTES;
-  #receiveWindow = WINDOW_BYTES;
-  #refund = 0;
+  readonly #receiveWindow = new ReceiveWindow();
   #settings: PeerSettings = FIRST_SETTINGS;
   #hasSettings = false;
   #toldTable = true;
-  /** What has come and is not taken in. */
-  #rest: Buffer = NOTHING;
-  #skip = PREFACE_BYTES;
-  #unfinished: Unfinished | undefined;
   #lastStreamId = 0;
   /** Requests on later streams are not taken. */
   #streamIdMax = ALL_STREAMS;
@@ -111,21 +92,18 @@ export class Http2Connection implements StreamHost {
   /** Nothing that comes is taken any more. */
   #isOver = false;
   #stopWaiting: (() => void) | undefined;
-  /** While the decoder's table is `#knownAt`, what the same bytes ask for. */
-  readonly #known = new Map<string, Asked>();
-  #knownAt = 0;
   #dateText = "";
   #dateField: ByteText = "";
 
   /** The socket is paused, and begins with the client's preface. */
   constructor(connection: Connection, options: Http2ConnectionOptions) {
-    const { headerBytesMax, idleTimeoutMs, onIdle, clock } = options;
+    const { headerBytesMax: bytesMax, idleTimeoutMs, onIdle, clock } = options;
     const { socket } = connection;
     this.#connection = connection;
     this.#options = options;
     this.#flood = new FloodLimit(clock);
     this.#liveness = new Liveness(clock.now());
-    this.#decoder = new HpackDecoder({ bytesMax: headerBytesMax, fieldsMax: FIELDS_MAX });
+    this.#requests = new RequestFinder(new HpackDecoder({ bytesMax, fieldsMax: FIELDS_MAX }), options.plain);
     socket.on("data", this.#take);
     socket.on("drain", this.#goOn);
     socket.on("error", () => socket.destroy());
@@ -179,7 +157,7 @@ export class Http2Connection implements StreamHost {
 
   readonly #take = (chunk: Buffer): void => {
     if (this.#isOver) return;
-    this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#frames.add(chunk);
     this.#goOn();
   };
 
@@ -190,7 +168,10 @@ export class Http2Connection implements StreamHost {
     this.#isTaking = true;
     let hasTaken = false;
     try {
-      while (!socket.writableNeedDrain && this.#takeFrame()) hasTaken = true;
+      while (!this.#isOver && !socket.writableNeedDrain && this.#frames.next()) {
+        hasTaken = true;
+        this.#takeFrame(this.#frames);
+      }
     } catch (error) {
       this.#fail(error);
     }
@@ -199,38 +180,18 @@ export class Http2Connection implements StreamHost {
     if (this.#isOver) return;
     if (socket.writableNeedDrain) socket.pause();
     else if (socket.isPaused()) socket.resume();
-    const isInside = this.#rest.length > 0 || this.#unfinished !== undefined || !this.#hasSettings;
+    const isInside = this.#frames.hasMore || this.#blocks.isInside || !this.#hasSettings;
     // What waits for our own answers to get away has come.
     const isTheirs = isInside && !socket.isPaused();
     const now = this.#options.clock.now();
-    this.#liveness.took(now, isTheirs, hasTaken && this.#unfinished === undefined);
+    this.#liveness.took(now, isTheirs, hasTaken && !this.#blocks.isInside);
     this.#beginWaiting(now);
   };
 
-  /** False: not all of the next one has come. */
-  #takeFrame(): boolean {
-    const rest = this.#rest;
-    if (this.#skip > 0) {
-      const skipped = Math.min(this.#skip, rest.length);
-      this.#skip -= skipped;
-      this.#rest = rest.subarray(skipped);
-      return this.#rest.length > 0;
-    }
-    if (rest.length < FRAME_HEAD_BYTES) return false;
-    const length = rest.readUIntBE(0, 3);
-    if (length > FRAME_BYTES_MAX) throw new ConnectionError(ERROR.FRAME_SIZE_ERROR, "a frame is too long");
-    const end = FRAME_HEAD_BYTES + length;
-    if (rest.length < end) return false;
-    this.#rest = rest.length === end ? NOTHING : rest.subarray(end);
-    const streamId = rest.readUInt32BE(5) & ALL_STREAMS;
-    this.#takeIn(rest[3] ?? 0, rest[4] ?? 0, streamId, rest.subarray(FRAME_HEAD_BYTES, end));
-    return !this.#isOver;
-  }
-
-  #takeIn(type: number, flags: number, streamId: number, payload: Buffer): void {
+  #takeFrame({ type, flags, streamId, payload }: FrameReader): void {
     if (!this.#hasSettings && type !== FRAME.SETTINGS)
       throw new ConnectionError(ERROR.PROTOCOL_ERROR, "the first frame is not SETTINGS");
-    if (this.#unfinished !== undefined && type !== FRAME.CONTINUATION)
+    if (this.#blocks.isInside && type !== FRAME.CONTINUATION)
       throw new ConnectionError(ERROR.PROTOCOL_ERROR, "a header block has no end");
     switch (type) {
       case FRAME.DATA:
@@ -240,7 +201,7 @@ export class Http2Connection implements StreamHost {
         this.#takeHeaders(flags, streamId, payload);
         break;
       case FRAME.CONTINUATION:
-        this.#takeContinuation(flags, streamId, payload);
+        this.#takeBlock(this.#blocks.goOn(streamId, flags, payload));
         break;
       case FRAME.PRIORITY:
         expectStream(streamId, "PRIORITY");
@@ -273,15 +234,10 @@ export class Http2Connection implements StreamHost {
 
   #takeData(flags: number, streamId: number, payload: Buffer): void {
     expectStream(streamId, "DATA");
-    this.#receiveWindow -= payload.length;
-    if (this.#receiveWindow < 0)
+    if (!this.#receiveWindow.receive(payload.length))
       throw new ConnectionError(ERROR.FLOW_CONTROL_ERROR, "more DATA than the window allows");
-    this.#refund += payload.length;
-    if (this.#refund >= REFUND_BYTES_MIN) {
-      this.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(this.#refund)));
-      this.#receiveWindow += this.#refund;
-      this.#refund = 0;
-    }
+    const refund = this.#receiveWindow.refund();
+    if (refund > 0) this.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(refund)));
     const isLast = (flags & FLAG.END_STREAM) !== 0;
     const piece = withoutPadding(flags, payload);
     if (piece.length === 0 && !isLast) this.#spend(COST.FUTILE);
@@ -292,40 +248,30 @@ export class Http2Connection implements StreamHost {
 
   #takeHeaders(flags: number, streamId: number, payload: Buffer): void {
     expectStream(streamId, "HEADERS");
-    const unpadded = withoutPadding(flags, payload);
-    const block = withoutPriority(flags, unpadded);
-    const isLast = (flags & FLAG.END_STREAM) !== 0;
-    if ((flags & FLAG.END_HEADERS) !== 0) this.#takeBlock(streamId, isLast, block);
-    else this.#unfinished = { streamId, isLast, pieces: [block], bytes: block.length };
+    const piece = withoutPriority(flags, withoutPadding(flags, payload));
+    this.#takeBlock(this.#blocks.begin(streamId, flags, piece));
   }
 
-  #takeContinuation(flags: number, streamId: number, payload: Buffer): void {
-    const unfinished = this.#unfinished;
-    if (unfinished === undefined || unfinished.streamId !== streamId)
-      throw new ConnectionError(ERROR.PROTOCOL_ERROR, "CONTINUATION of nothing");
-    unfinished.pieces.push(payload);
-    unfinished.bytes += payload.length;
-    if (unfinished.bytes > BLOCK_BYTES_MAX || unfinished.pieces.length > BLOCK_FRAMES_MAX)
-      throw new ConnectionError(ERROR.ENHANCE_YOUR_CALM, "a header block is too long");
-    if ((flags & FLAG.END_HEADERS) === 0) return;
-    this.#unfinished = undefined;
-    this.#takeBlock(streamId, unfinished.isLast, Buffer.concat(unfinished.pieces));
+  /** A request's, or its trailers. Undefined: not all of it has come. */
+  #takeBlock(block: HeaderBlock | undefined): void {
+    if (block === undefined) return;
+    if (block.streamId <= this.#lastStreamId) this.#takeTrailers(block);
+    else this.#takeRequest(block);
   }
 
-  /** A whole header block: a request's, or its trailers. */
-  #takeBlock(streamId: number, isLast: boolean, block: Buffer): void {
-    if (streamId <= this.#lastStreamId) {
-      // Nobody asks for trailers, but the table has to follow. Of a closed stream they may have been on their way.
-      this.#decoder.decode(block);
-      const stream = this.#streams.get(streamId);
-      if (stream === undefined) this.#spend(COST.FUTILE);
-      else if (isLast) stream.receive(NOTHING, 0, true);
-      else this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
-      return;
-    }
+  /** Nobody asks for them. Those of a closed stream may have been on their way. */
+  #takeTrailers({ streamId, isLast, bytes }: HeaderBlock): void {
+    this.#requests.pass(bytes);
+    const stream = this.#streams.get(streamId);
+    if (stream === undefined) this.#spend(COST.FUTILE);
+    else if (isLast) stream.receiveEnd();
+    else this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
+  }
+
+  #takeRequest({ streamId, isLast, bytes }: HeaderBlock): void {
     if (streamId % 2 === 0)
       throw new ConnectionError(ERROR.PROTOCOL_ERROR, "a client's streams have odd numbers");
-    const asked = this.#askedBy(block);
+    const asked = this.#requests.find(bytes);
     // It has been told, or is about to be.
     if (streamId > this.#streamIdMax) return;
     this.#lastStreamId = streamId;
@@ -343,33 +289,6 @@ export class Http2Connection implements StreamHost {
     this.#connection.requestBegan();
     this.#liveness.proved();
     stream.begin(isLast);
-  }
-
-  #askedBy(block: Buffer): Asked | "malformed" | "too large" {
-    const decoder = this.#decoder;
-    const isShort = block.length <= KNOWN_BLOCK_BYTES_MAX;
-    const key = isShort ? block.toString("latin1") : "";
-    if (this.#knownAt !== decoder.revision) {
-      this.#known.clear();
-      this.#knownAt = decoder.revision;
-    }
-    const known = isShort ? this.#known.get(key) : undefined;
-    if (known !== undefined) return known;
-    const fields = decoder.decode(block);
-    if (fields === undefined) return "too large";
-    const asked = this.#read(fields);
-    if (asked === undefined) return "malformed";
-    if (isShort && this.#knownAt === decoder.revision && this.#known.size < BLOCKS_MAX)
-      this.#known.set(key, asked);
-    return asked;
-  }
-
-  #read(fields: HeaderFields): Asked | undefined {
-    const head = readRequestHead(fields);
-    if (head === undefined) return undefined;
-    const { method, headers } = head;
-    const isPlain = method === "POST" && headers["expect"] === undefined;
-    return { head, route: isPlain ? this.#options.plain?.(head) : undefined };
   }
 
   #refuse(streamId: number, code: ErrorCode): void {
@@ -475,7 +394,7 @@ export class Http2Connection implements StreamHost {
     this.#isOver = true;
     this.#liveness.ended(this.#options.clock.now());
     this.#closeStreams();
-    this.#rest = NOTHING;
+    this.#frames.forget();
     // Read on all the same: unread, it would reset the connection, and the reason with it.
     socket.end();
     socket.resume();
@@ -557,30 +476,4 @@ export class Http2Connection implements StreamHost {
 function codeOf(error: unknown): ErrorCode {
   if (error instanceof ConnectionError) return error.code;
   return error instanceof HpackError ? ERROR.COMPRESSION_ERROR : ERROR.INTERNAL_ERROR;
-}
-
-function expectStream(streamId: number, what: string): void {
-  if (streamId === 0) throw new ConnectionError(ERROR.PROTOCOL_ERROR, `${what} on no stream`);
-}
-
-function expectNoStream(streamId: number, what: string): void {
-  if (streamId !== 0) throw new ConnectionError(ERROR.PROTOCOL_ERROR, `${what} on a stream`);
-}
-
-function expectLength(payload: Buffer, bytes: number, what: string): void {
-  if (payload.length !== bytes)
-    throw new ConnectionError(ERROR.FRAME_SIZE_ERROR, `${what} of ${payload.length} bytes`);
-}
-
-function withoutPadding(flags: number, payload: Buffer): Buffer {
-  if ((flags & FLAG.PADDED) === 0) return payload;
-  const padding = payload[0] ?? 0;
-  if (padding >= payload.length) throw new ConnectionError(ERROR.PROTOCOL_ERROR, "more padding than frame");
-  return payload.subarray(1, payload.length - padding);
-}
-
-function withoutPriority(flags: number, payload: Buffer): Buffer {
-  if ((flags & FLAG.PRIORITY) === 0) return payload;
-  if (payload.length < 5) throw new ConnectionError(ERROR.FRAME_SIZE_ERROR, "HEADERS end in its priority");
-  return payload.subarray(5);
 }

@@ -11,10 +11,10 @@ import {
   frameHead,
   headerFrames,
   uint32,
-  WINDOW_BYTES,
 } from "./frames.ts";
 import { encodeField } from "./hpack/hpack-encoder.ts";
 import type { Http2Exchange } from "./http2-exchange.ts";
+import { ReceiveWindow } from "./receive-window.ts";
 import type { RequestHead } from "./request-head.ts";
 import { StreamRequest } from "./stream-request.ts";
 import { type ResponseSink, StreamResponse } from "./stream-response.ts";
@@ -42,8 +42,6 @@ interface Piece {
   readonly written: Written | undefined;
 }
 
-/** A refund of a window is worth a frame from here on. */
-const REFUND_BYTES_MIN = 16_384;
 /** In which a request may come that goes the plain way. */
 const PIECES_MAX = 32;
 const NOTHING = Buffer.alloc(0);
@@ -65,8 +63,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
   #body: Buffer = NOTHING;
   #pieces = 0;
   #bodyBytes = 0;
-  #receiveWindow = WINDOW_BYTES;
-  #refund = 0;
+  readonly #receiveWindow = new ReceiveWindow();
   /** All of the request is there. */
   #isAsked = false;
   readonly #queue: Piece[] = [];
@@ -111,21 +108,20 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
 
   /** The request has a head, and nothing but that if it `isAsked`. To be called first, and once. */
   begin(isAsked: boolean): void {
-    if (isAsked) this.receive(NOTHING, 0, true);
+    if (isAsked) this.receiveEnd();
     else if (this.#route === undefined) this.takeLongerWay();
   }
 
   /** A piece of the body, of a frame that counts so many bytes. `isLast`: it ends the request. */
   receive(piece: Buffer, frameBytes: number, isLast: boolean): void {
-    this.#receiveWindow -= frameBytes;
+    const isAllowed = this.#receiveWindow.receive(frameBytes);
     this.#bodyBytes += piece.length;
-    const error = this.#errorIn(isLast);
+    const error = isAllowed ? this.#errorIn(isLast) : ERROR.FLOW_CONTROL_ERROR;
     if (error !== undefined) {
       this.reset(error);
       return;
     }
     this.#isAsked = isLast;
-    this.#refund += frameBytes;
     if (this.#request !== undefined) this.#push(this.#request, piece);
     else if (this.#route !== undefined) this.#collect(this.#route, piece);
     else {
@@ -134,9 +130,13 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     }
   }
 
+  /** The request is over, be it by trailers. */
+  receiveEnd(): void {
+    this.receive(NOTHING, 0, true);
+  }
+
   #errorIn(isLast: boolean): ErrorCode | undefined {
     if (this.#isAsked) return ERROR.STREAM_CLOSED;
-    if (this.#receiveWindow < 0) return ERROR.FLOW_CONTROL_ERROR;
     const { bodyBytes = this.#bodyBytes } = this.#head;
     const isRight = isLast ? this.#bodyBytes === bodyBytes : this.#bodyBytes <= bodyBytes;
     return isRight ? undefined : ERROR.PROTOCOL_ERROR;
@@ -171,10 +171,8 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
   }
 
   #refundWindow(): void {
-    if (this.#isAsked || this.#isClosed || this.#refund < REFUND_BYTES_MIN) return;
-    this.#receiveWindow += this.#refund;
-    this.#host.send(frame(FRAME.WINDOW_UPDATE, 0, this.id, uint32(this.#refund)));
-    this.#refund = 0;
+    const refund = this.#isAsked || this.#isClosed ? 0 : this.#receiveWindow.refund();
+    if (refund > 0) this.#host.send(frame(FRAME.WINDOW_UPDATE, 0, this.id, uint32(refund)));
   }
 
   reply(block: ByteText, body: ByteText, trailers: ByteText | undefined): void {
