@@ -12,6 +12,7 @@ import { connectDatabase, type Database } from "../store/database.ts";
 import { StoreError } from "../store/flag-store.ts";
 import { migrate } from "../store/migrate.ts";
 import { openPostgresConnection } from "../store/postgres-connection.ts";
+import { systemClock } from "../system/clock.ts";
 import type { ChangeNotice, FeedState } from "./change-feed.ts";
 import { openPostgresFeed } from "./postgres-feed.ts";
 
@@ -241,6 +242,8 @@ describe("a migrated database", () => {
         {
           url: how === "plainly" ? target.url : overTls.href,
           statementTimeoutMs: undefined,
+          silenceMs: 20_000,
+          clock: systemClock,
           onNotification() {
             heard.ever += 1;
             heard.thisTurn += 1;

@@ -49,7 +49,7 @@ async function listen(options: PostgresFeedOptions, progress: Progress, signal: 
   const soon = <T>(run: (signal: AbortSignal) => Promise<T>) =>
     withDeadline({ timeoutMs: ANSWER_TIMEOUT_MS, clock, outer: signal }, (deadline) => run(deadline.signal));
 
-  const connection = await soon((deadline) => openListener(options, deadline));
+  const connection = await openListener(options, signal);
   const ask = (text: string) =>
     soon((deadline) => connection.query<ListeningRow>({ text, values: [], name: undefined }, deadline));
   try {
@@ -74,7 +74,7 @@ async function listen(options: PostgresFeedOptions, progress: Progress, signal: 
 }
 
 function openListener(
-  { url, onNotice }: PostgresFeedOptions,
+  { url, onNotice, clock }: PostgresFeedOptions,
   signal: AbortSignal,
 ): Promise<PostgresConnection> {
   const inbox = new NoticeInbox(onNotice);
@@ -83,6 +83,8 @@ function openListener(
       url,
       applicationName: "pbflagd listen",
       statementTimeoutMs: undefined,
+      silenceMs: ANSWER_TIMEOUT_MS,
+      clock,
       onNotification: (notification) => inbox.hear(notification),
     },
     signal,

@@ -1,5 +1,7 @@
 import { Client, DatabaseError } from "pg";
+import type { Clock } from "../system/clock.ts";
 import { StoreError } from "./flag-store.ts";
+import { withPatience } from "./patience.ts";
 import { PostgresSocket } from "./postgres-socket.ts";
 
 /** One SQL statement. */
@@ -23,6 +25,14 @@ export interface PostgresConnectionOptions {
   readonly applicationName?: string;
   /** The server gives up a statement after this long; undefined: never. Not every pooler lets it be set. */
   readonly statementTimeoutMs: number | undefined;
+  /** While it is being opened, the server is given up after so long without a word of it. */
+  readonly silenceMs: number;
+  /**
+   * Whoever gives up a statement leaves the session to those after him, if the answer comes within so long of when it
+   * was asked. Unset: the session ends with the statement, as one has to that is in a transaction.
+   */
+  readonly lateAnswerMs?: number;
+  readonly clock: Pick<Clock, "now" | "after">;
   /** Must not throw. */
   readonly onNotification?: (notification: Notification) => void;
 }
@@ -31,10 +41,12 @@ export interface PostgresConnectionOptions {
 export interface PostgresConnection {
   /** It may take another statement. */
   readonly isOpen: boolean;
+  /** Set while an answer is to come that nobody waits for: resolves when it has, or the session has ended. */
+  readonly late: Promise<void> | undefined;
   /** Resolves when the socket is closed, with what ended the session if that was neither us nor a statement. */
   readonly closed: Promise<unknown>;
   /**
-   * Rejects with the signal's reason, and ends the session, as soon as `signal` aborts.
+   * Rejects with the signal's reason as soon as `signal` aborts; asks nothing if it has already. See `lateAnswerMs`.
    *
    * @throws SessionLostError
    */
@@ -45,16 +57,23 @@ export interface PostgresConnection {
   destroy(): void;
 }
 
+/** For all of opening, or `silenceMs` if that is longer: some seven ways there and back, with TLS. */
+const OPEN_TIMEOUT_MS = 5_000;
+
 const KEEP_ALIVE_AFTER_MS = 10_000;
 
 /** After so many in one turn of the event loop the next are read in the next: Node alone would read two megabytes. */
 const NOTIFICATIONS_A_TURN = 1_000;
 
-/** Opens a session. Rejects with the signal's reason, and leaves no socket behind, as soon as `signal` aborts. */
+/**
+ * Opens a session, however far away the server is, as long as it is heard. Rejects with the signal's reason, and leaves
+ * no socket behind, as soon as `signal` aborts.
+ */
 export async function openPostgresConnection(
   options: PostgresConnectionOptions,
   signal: AbortSignal,
 ): Promise<PostgresConnection> {
+  const { silenceMs, lateAnswerMs, clock } = options;
   const socket = new PostgresSocket();
   const client = new Client({
     connectionString: options.url,
@@ -67,6 +86,7 @@ export async function openPostgresConnection(
   socket.follow(client);
   let isOpen = true;
   let wasUsed = false;
+  let late: Promise<void> | undefined;
   const destroy = () => {
     isOpen = false;
     socket.destroy();
@@ -96,27 +116,56 @@ export async function openPostgresConnection(
     });
   });
   try {
-    await unlessAborted(client.connect(), signal);
+    const timeoutMs = Math.max(OPEN_TIMEOUT_MS, silenceMs);
+    await withPatience({ silenceMs, timeoutMs, clock, outer: signal }, (patience) => {
+      socket.onLife = patience.heard;
+      return unlessAborted(client.connect(), patience.signal);
+    });
+    socket.onLife = undefined;
   } catch (error) {
     destroy();
     throw error;
+  }
+
+  async function take<T>(answering: Promise<T>): Promise<T> {
+    try {
+      const answer = await answering;
+      wasUsed = true;
+      return answer;
+    } catch (error) {
+      if (isAnswer(error)) throw error;
+      destroy();
+      throw new SessionLostError(wasUsed, error);
+    }
+  }
+
+  async function takeLate(answer: Promise<unknown>, withinMs: number): Promise<void> {
+    const cancel = clock.after(withinMs, destroy);
+    await Promise.race([answer.catch(() => {}), closed]);
+    cancel();
+    late = undefined;
   }
 
   return {
     get isOpen() {
       return isOpen;
     },
+    get late() {
+      return late;
+    },
     closed,
     async query<R extends object>({ text, values, name }: Statement, aborting: AbortSignal) {
+      aborting.throwIfAborted();
+      const askedAt = clock.now();
+      const query = { text, values: [...values], ...(name === undefined ? {} : { name }) };
+      const answer = take(client.query<R>(query));
       try {
-        const query = client.query<R>({ text, values: [...values], ...(name === undefined ? {} : { name }) });
-        const { rows } = await unlessAborted(query, aborting);
-        wasUsed = true;
-        return rows;
+        return (await unlessAborted(answer, aborting)).rows;
       } catch (error) {
-        if (isAnswer(error)) throw error;
-        destroy();
-        throw aborting.aborted ? aborting.reason : new SessionLostError(wasUsed, error);
+        if (error !== aborting.reason) throw error;
+        if (lateAnswerMs === undefined) destroy();
+        else late = takeLate(answer, askedAt + lateAnswerMs - clock.now());
+        throw error;
       }
     },
     async close() {

@@ -1,36 +1,52 @@
 import type { PostgresConnection } from "./postgres-connection.ts";
 
 export interface PostgresPoolOptions {
-  /** Sessions at most. */
+  /** Sessions at most, those that are being opened among them. */
   readonly size: number;
+  /** Has to end by itself, one way or the other, and as soon as `signal` aborts; then it leaves nothing behind. */
   readonly open: (signal: AbortSignal) => Promise<PostgresConnection>;
 }
 
-/** A few sessions, each lent to one caller at a time, callers in the order they came. */
+/** Somebody in the line. */
+interface Waiting {
+  /** The how many-eth caller who had to wait. */
+  readonly number: number;
+  readonly take: (connection: PostgresConnection) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/**
+ * A few sessions, each lent to one caller at a time, callers in the order they came.
+ *
+ * A session that is being opened is nobody's: whoever has waited longest gets it, and where all have given up by then,
+ * it is there for the next. So a server that is too far away for a session to be opened in the time that one caller has
+ * is reached nevertheless.
+ */
 export class PostgresPool {
-  readonly #open: (signal: AbortSignal) => Promise<PostgresConnection>;
+  readonly #options: PostgresPoolOptions;
   /** The one used last comes last: it is handed out first, and is the least likely to have died unnoticed. */
   #idle: PostgresConnection[] = [];
-  #free: number;
-  readonly #waiting = new Set<() => void>();
+  readonly #lent = new Set<PostgresConnection>();
+  #opening = 0;
+  readonly #line = new Set<Waiting>();
+  /** Callers who ever had to wait. */
+  #waited = 0;
+  readonly #closing = new AbortController();
 
   constructor(options: PostgresPoolOptions) {
-    this.#open = options.open;
-    this.#free = options.size;
+    this.#options = options;
   }
 
   /** Lends a session, idle or new, to `use`. The wait for it ends, rejecting, when `signal` aborts. */
   async run<T>(use: (connection: PostgresConnection) => Promise<T>, signal: AbortSignal): Promise<T> {
-    await this.#takePlace(signal);
+    signal.throwIfAborted();
+    const connection = this.#takeIdle() ?? (await this.#queue(signal));
     try {
-      const connection = this.#takeIdle() ?? (await this.#open(signal));
-      try {
-        return await use(connection);
-      } finally {
-        if (connection.isOpen) this.#idle.push(connection);
-      }
+      return await use(connection);
     } finally {
-      this.#givePlace();
+      const { late } = connection;
+      if (late === undefined) this.#takeBack(connection);
+      else void late.then(() => this.#takeBack(connection));
     }
   }
 
@@ -40,8 +56,13 @@ export class PostgresPool {
     this.#idle = [];
   }
 
-  /** Ends idle sessions in good order, at the latest when `signal` aborts. */
+  /**
+   * Ends idle sessions in good order, at the latest when `signal` aborts, and at once those at work and those that are
+   * being opened.
+   */
   async close(signal: AbortSignal): Promise<void> {
+    this.#closing.abort(new Error("the sessions are closed"));
+    for (const connection of this.#lent) connection.destroy();
     const idle = this.#idle;
     this.#idle = [];
     const destroyAll = () => {
@@ -54,37 +75,66 @@ export class PostgresPool {
 
   #takeIdle(): PostgresConnection | undefined {
     this.#idle = this.#idle.filter(({ isOpen }) => isOpen);
-    return this.#idle.pop();
+    const connection = this.#idle.pop();
+    if (connection !== undefined) this.#lent.add(connection);
+    return connection;
   }
 
-  async #takePlace(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (this.#free > 0) {
-      this.#free -= 1;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const take = () => {
-        signal.removeEventListener("abort", leave);
-        resolve();
-      };
+  #queue(signal: AbortSignal): Promise<PostgresConnection> {
+    return new Promise((resolve, reject) => {
       const leave = () => {
-        this.#waiting.delete(take);
-        reject(signal.reason);
+        this.#line.delete(waiting);
+        signal.removeEventListener("abort", giveUp);
       };
-      this.#waiting.add(take);
-      signal.addEventListener("abort", leave, { once: true });
+      const giveUp = () => waiting.fail(signal.reason);
+      const waiting: Waiting = {
+        number: ++this.#waited,
+        take: (connection) => {
+          leave();
+          this.#lent.add(connection);
+          resolve(connection);
+        },
+        fail: (error) => {
+          leave();
+          reject(error);
+        },
+      };
+      this.#line.add(waiting);
+      signal.addEventListener("abort", giveUp, { once: true });
+      this.#openMore();
     });
   }
 
-  /** Straight to whoever has waited longest, so that no newcomer slips in. */
-  #givePlace(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) {
-      this.#free += 1;
-      return;
+  /** As many as are waited for, as far as there is room. */
+  #openMore(): void {
+    while (this.#opening < this.#line.size && this.#lent.size + this.#opening < this.#options.size) {
+      void this.#open();
     }
-    this.#waiting.delete(next);
-    next();
+  }
+
+  async #open(): Promise<void> {
+    const waited = this.#waited;
+    this.#opening += 1;
+    const opened = await this.#options.open(this.#closing.signal).catch((error: unknown) => ({ error }));
+    this.#opening -= 1;
+    if (!("error" in opened)) return this.#handOn(opened);
+    const [first] = this.#line;
+    // Who came after it was begun has a better right to a try than to its failure.
+    if (first !== undefined && first.number <= waited) first.fail(opened.error);
+    this.#openMore();
+  }
+
+  #takeBack(connection: PostgresConnection): void {
+    this.#lent.delete(connection);
+    this.#handOn(connection);
+  }
+
+  /** Straight to whoever has waited longest, so that no newcomer slips in. */
+  #handOn(connection: PostgresConnection): void {
+    if (this.#closing.signal.aborted) connection.destroy();
+    const [next] = this.#line;
+    if (!connection.isOpen) this.#openMore();
+    else if (next === undefined) this.#idle.push(connection);
+    else next.take(connection);
   }
 }

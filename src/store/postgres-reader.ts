@@ -56,6 +56,8 @@ export class PostgresReader implements AsyncDisposable {
   #prepares: boolean;
   #setsTimeout = true;
   #hasXml = true;
+  /** Why the server refused the last session. Undefined: it did not. */
+  #refusal: string | undefined;
   /** Undefined: it is not, or not any more. */
   #preparing: Promise<void> | undefined;
 
@@ -165,12 +167,22 @@ export class PostgresReader implements AsyncDisposable {
     return found.has_versions ? "versioned" : "plain";
   }
 
-  #connect(signal: AbortSignal): Promise<PostgresConnection> {
-    const { url, fetchTimeoutMs } = this.#options;
-    return openPostgresConnection(
-      { url, statementTimeoutMs: this.#setsTimeout ? fetchTimeoutMs : undefined },
-      signal,
-    );
+  async #connect(signal: AbortSignal): Promise<PostgresConnection> {
+    const { url, fetchTimeoutMs, clock } = this.#options;
+    const statementTimeoutMs = this.#setsTimeout ? fetchTimeoutMs : undefined;
+    // A server that takes longer for one step of it would not answer a question in time either.
+    const patience = { silenceMs: fetchTimeoutMs, lateAnswerMs: fetchTimeoutMs };
+    const options = { url, statementTimeoutMs, ...patience, clock };
+    try {
+      const connection = await openPostgresConnection(options, signal);
+      this.#refusal = undefined;
+      return connection;
+    } catch (error) {
+      // It may come when nobody waits for it any more.
+      this.#learn(error);
+      if (isAnswer(error)) this.#refusal = error.message;
+      throw error;
+    }
   }
 
   /**
@@ -195,8 +207,10 @@ export class PostgresReader implements AsyncDisposable {
   /** For the end of a sentence; never with the password, which pg's own messages do not hold either. */
   #explain(error: unknown): string {
     const reason = reasonOf(error);
-    if (error instanceof DeadlineError)
-      return `no answer from ${this.#target} within ${this.#options.fetchTimeoutMs} ms`;
+    if (error instanceof DeadlineError) {
+      const refused = this.#refusal === undefined ? "" : `; the last session was refused: ${this.#refusal}`;
+      return `no answer from ${this.#target} within ${this.#options.fetchTimeoutMs} ms${refused}`;
+    }
     return error instanceof SessionLostError || isNetworkError(error)
       ? `${this.#target} is lost: ${reason}`
       : reason;

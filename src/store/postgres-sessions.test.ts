@@ -82,6 +82,7 @@ function createSession(isSilent: boolean): PostgresConnection {
     get isOpen() {
       return isOpen;
     },
+    late: undefined,
     closed,
     query: () => Promise.resolve([]),
     async close() {

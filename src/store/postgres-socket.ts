@@ -11,6 +11,8 @@ import { lookUpOnce } from "../system/look-up-once.ts";
  */
 export class PostgresSocket extends Socket {
   #source: Duplex = this;
+  /** Called with each sign of life of the other side: it has accepted, or sent something. Unset: nobody is. */
+  onLife: (() => void) | undefined;
 
   constructor() {
     super();
@@ -43,6 +45,7 @@ export class PostgresSocket extends Socket {
   #guard(stream: Duplex): void {
     const emit: (event: string | symbol, ...args: unknown[]) => boolean = stream.emit.bind(stream);
     stream.emit = (event: string | symbol, ...args: unknown[]) => {
+      if (event === "connect" || event === "secureConnect" || event === "data") this.onLife?.();
       if (event !== "data") return emit(event, ...args);
       try {
         return emit(event, ...args);

@@ -4,6 +4,7 @@ import { eventually } from "../../test/support/eventually.ts";
 import { openPooler } from "../../test/support/pooler.ts";
 import { openTestPostgres, type TestPostgres } from "../../test/support/postgres.ts";
 import { openTcpProxy, type TcpProxy } from "../../test/support/tcp-proxy.ts";
+import { openTlsFront } from "../../test/support/tls-front.ts";
 import { systemClock } from "../system/clock.ts";
 import { connectDatabase } from "./database.ts";
 import { StoreError } from "./flag-store.ts";
@@ -180,6 +181,51 @@ describe("a network that fails", () => {
     proxy.slow(20);
     await store.kills(undefined);
     expect((await store.kills(undefined)).version).toBeDefined();
+  });
+});
+
+describe("a database that is far away", () => {
+  /** A session takes three ways there and back, or more, and a question one: too long for both, and time enough for one. */
+  const AWAY = { oneWayMs: 100, fetchTimeoutMs: 500 };
+
+  test.for(["plainly", "over TLS"])(
+    "is reached although no call has the time to open a session: %s",
+    async (how) => {
+      await using proxy = await openTcpProxy(server.port);
+      await using front = await openTlsFront({ port: proxy.port, certificate: "server", isAskedFor: true });
+      const overTls = Object.assign(new URL(server.url), { port: front.port, search: "sslmode=no-verify" });
+      proxy.slow(AWAY.oneWayMs);
+      await using store = open(how === "plainly" ? through(proxy, server.url) : overTls.href, AWAY);
+      await expect(store.ping()).rejects.toThrow("within 500 ms");
+      const isReached = () =>
+        store.kills(undefined).then(
+          () => true,
+          () => false,
+        );
+      await eventually(isReached);
+      expect(proxy.connectionCount).toBeLessThanOrEqual(4);
+    },
+  );
+
+  test("that refuses a session says so, although nobody waits for it by then", async () => {
+    await using proxy = await openTcpProxy(server.port);
+    proxy.slow(AWAY.oneWayMs);
+    const wrong = Object.assign(new URL(server.url), { password: "wrong" });
+    await using store = open(through(proxy, wrong.href), AWAY);
+    const words = () => store.ping().catch(String);
+    const refused = /within 500 ms; the last session was refused: password authentication failed/;
+    await expect.poll(words, { timeout: 30_000, interval: 20 }).toMatch(refused);
+  });
+
+  test("is closed with what is being opened", async () => {
+    await using proxy = await openTcpProxy(server.port);
+    proxy.slow(AWAY.oneWayMs);
+    {
+      await using store = open(through(proxy, server.url), AWAY);
+      await expect(store.ping()).rejects.toThrow("within 500 ms");
+      expect(proxy.connectionCount).toBe(1);
+    }
+    await eventually(() => proxy.connectionCount === 0);
   });
 });
 

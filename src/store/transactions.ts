@@ -60,7 +60,13 @@ export class Transactions implements AsyncDisposable {
       open: (signal) =>
         // Statements are limited in each transaction: not every pooler lets it be done here.
         openPostgresConnection(
-          { url: options.url, applicationName: "pbflagd-admin", statementTimeoutMs: undefined },
+          {
+            url: options.url,
+            applicationName: "pbflagd-admin",
+            statementTimeoutMs: undefined,
+            silenceMs: options.timeoutMs,
+            clock: options.clock,
+          },
           signal,
         ).catch((error: unknown) => {
           throw new SessionLostError(false, error);

@@ -98,6 +98,23 @@ describe.concurrent("a cold start", () => {
     await expect.poll(() => standing(second), SOON).toMatchObject(READY);
   });
 
+  test("a database that is far away is reached with the time that a read has by default, and listened to", async ({
+    expect,
+  }) => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene(database);
+    await using proxy = await openTcpProxy(Number(new URL(database.url).port));
+    // To open a session takes three ways there and back, and a read has half a second for all it does.
+    proxy.slow(100);
+    const args = [...serveArgs(through(proxy, database.url), scene), "--cache-fetch-timeout", "500ms"];
+    await using daemon = await startDaemon({ args });
+    await expect.poll(() => standing(daemon), SOON).toMatchObject(READY);
+    await eventually(async () => (await daemon.metric("pbflags_feed_connected"))[""] === 1);
+    await scene.operate((store) => store.kill("shop/3"));
+    await expect.poll(answersTo(daemon, ""), SOON).toMatchObject({ "shop/3": '{"int64Value":"5"} KILLED' });
+    expect(proxy.connectionCount).toBeLessThanOrEqual(5);
+  });
+
   test("a database that is not migrated is as good as none, until it is", async ({ expect }) => {
     await using database = await createTestDatabase();
     await using scene = await openScene(database);
