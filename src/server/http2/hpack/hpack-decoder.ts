@@ -53,7 +53,7 @@ export class HpackDecoder {
     const fields: string[] = [];
     let bytes = 0;
     while (this.#at < block.length) {
-      const field = this.#nextField(fields.length === 0);
+      const field = this.#nextField(bytes === 0);
       if (field === undefined) continue;
       const [name, value] = field;
       bytes += sizeOf(name, value);
