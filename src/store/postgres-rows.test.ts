@@ -2,7 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { FlagValueSchema, StringListSchema } from "../gen/pbflags/v1/types_pb.ts";
-import { toFlagState, toOverride } from "./postgres-rows.ts";
+import { toFlagState, toFlagStates, toOverride } from "./postgres-rows.ts";
 
 const anyText = fc.option(
   fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom("ENABLED", "KILLED", "BOOL")),
@@ -25,6 +25,14 @@ test("whatever a row holds, it becomes a state, and what cannot be read is told 
     }),
     { numRuns: 2_000 },
   );
+});
+
+test("flags of which the same is stored are each as if it stood alone", () => {
+  const stored = { state: "ENABLED", flag_type: "BOOL", value: Buffer.from("0801", "hex"), archived: false };
+  const ids = ["a/1", "a/2", 'b"/1'];
+  const alone = ids.map((flag_id) => toFlagState({ flag_id, ...stored }));
+  expect(toFlagStates({ flag_ids: ids, ...stored })).toEqual(alone);
+  expect(alone[2]).toMatchObject({ flagId: 'b"/1', mode: "enabled" });
 });
 
 test("a value comes through as it was stored, at the limits of its type as well", () => {

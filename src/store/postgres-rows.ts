@@ -4,19 +4,28 @@ import type { FlagType } from "../flags/definition.ts";
 import { caseOfType } from "../flags/flag-value.ts";
 import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
 
-/** What both kinds of row hold. */
-interface StoredRow {
-  readonly flag_id: string;
+/** What is stored of a flag or an override. */
+interface StoredSetting {
   readonly state: string | null;
   readonly value: Uint8Array | null;
 }
 
-export interface FlagRow extends StoredRow {
+interface StoredFlag extends StoredSetting {
   readonly flag_type: string | null;
   readonly archived: boolean;
 }
 
-export interface OverrideRow extends StoredRow {
+export interface FlagRow extends StoredFlag {
+  readonly flag_id: string;
+}
+
+/** All flags of which the same is stored: of thousands, most are as nobody has ever set them. */
+export interface FlagsRow extends StoredFlag {
+  readonly flag_ids: readonly string[];
+}
+
+export interface OverrideRow extends StoredSetting {
+  readonly flag_id: string;
   readonly entity_id: string;
 }
 
@@ -36,14 +45,14 @@ export interface KillsRow {
   } | null;
 }
 
-/** Stands in for rows where there are none. */
-export interface NoRow {
-  readonly flag_id: null;
-}
-
 /** One unreadable row is told of, and spoils no other. */
 export function toFlagState(row: FlagRow): FlagState {
-  return { flagId: row.flag_id, archived: row.archived, type: toFlagType(row.flag_type), ...toSetting(row) };
+  return { flagId: row.flag_id, ...toState(row) };
+}
+
+export function toFlagStates(row: FlagsRow): readonly FlagState[] {
+  const state = toState(row);
+  return row.flag_ids.map((flagId) => ({ flagId, ...state }));
 }
 
 export function toOverride(row: OverrideRow): Override {
@@ -52,6 +61,10 @@ export function toOverride(row: OverrideRow): Override {
 
 export function toKilledOverrides(row: KillsRow): readonly KilledOverride[] | undefined {
   return row.overrides?.map(([flagId, entityId]) => ({ flagId, entityId }));
+}
+
+function toState(row: StoredFlag): Omit<FlagState, "flagId"> {
+  return { archived: row.archived, type: toFlagType(row.flag_type), ...toSetting(row) };
 }
 
 interface Setting {
@@ -66,7 +79,7 @@ const MODES: ReadonlyMap<string | null, Mode> = new Map([
   ["KILLED", "killed"],
 ]);
 
-function toSetting(row: StoredRow): Setting {
+function toSetting(row: StoredSetting): Setting {
   const mode = MODES.get(row.state);
   const decoded = decodeValue(row.value);
   if (mode !== undefined) return { mode, ...decoded };

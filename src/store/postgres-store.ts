@@ -5,11 +5,10 @@ import { giveWay, runInSlices } from "../system/run-in-slices.ts";
 import type { Answer, Changes, FlagStore, Kills } from "./flag-store.ts";
 import { PostgresReader } from "./postgres-reader.ts";
 import {
-  type FlagRow,
+  type FlagsRow,
   type KillsRow,
-  type NoRow,
   type OverrideRow,
-  toFlagState,
+  toFlagStates,
   toKilledOverrides,
   toOverride,
 } from "./postgres-rows.ts";
@@ -43,14 +42,16 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
   const reader = new PostgresReader(options);
   return {
     async flagStates(flagIds) {
-      const { rows, version } = await reader.read<FlagRow | NoRow>(readFlagStates, [possible(flagIds)]);
-      const found = rows.filter((row) => row.flag_id !== null);
-      return toAnswer(await runInSlices(toFlagStates(found)), version);
+      const { rows, version } = await reader.read<FlagsRow | NoFlags>(readFlagStates, [possible(flagIds)]);
+      const found = rows.filter((row) => row.flag_ids !== null);
+      return toAnswer(await runInSlices(byFlagId(found)), version);
     },
     async overrides(entityIds) {
-      const { rows, version } = await reader.read<OverrideRow | NoRow>(readOverrides, [possible(entityIds)]);
+      const { rows, version } = await reader.read<OverrideRow | NoOverride>(readOverrides, [
+        possible(entityIds),
+      ]);
       const found = rows.filter((row) => row.flag_id !== null);
-      return toAnswer(await runInSlices(toOverrides(found)), version);
+      return toAnswer(await runInSlices(byEntityId(found)), version);
     },
     async kills(since) {
       const { rows, version } = await reader.read<KillsRow>(readKills, [
@@ -75,6 +76,15 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
   };
 }
 
+/** Stands in for rows where there are none. */
+interface NoFlags {
+  readonly flag_ids: null;
+}
+
+interface NoOverride {
+  readonly flag_id: null;
+}
+
 function toAnswer<T>(value: T, version: Version | undefined): Answer<T> {
   return { value, version, ageMs: 0 };
 }
@@ -89,16 +99,16 @@ function possible(ids: readonly string[]): readonly string[] {
 
 const ROWS_A_STEP = 16;
 
-function* toFlagStates(rows: readonly FlagRow[]): Generator<void, ReadonlyMap<string, FlagState>> {
+function* byFlagId(rows: readonly FlagsRow[]): Generator<void, ReadonlyMap<string, FlagState>> {
   const states = new Map<string, FlagState>();
   for (const [i, row] of rows.entries()) {
     if (i % ROWS_A_STEP === 0) yield;
-    states.set(row.flag_id, toFlagState(row));
+    for (const state of toFlagStates(row)) states.set(state.flagId, state);
   }
   return states;
 }
 
-function* toOverrides(rows: readonly OverrideRow[]): Generator<void, ReadonlyMap<string, Overrides>> {
+function* byEntityId(rows: readonly OverrideRow[]): Generator<void, ReadonlyMap<string, Overrides>> {
   const byEntity = new Map<string, Map<string, Override>>();
   for (const [i, row] of rows.entries()) {
     if (i % ROWS_A_STEP === 0) yield;
