@@ -1,10 +1,8 @@
-import { create } from "@bufbuild/protobuf";
-import { type FeatureOptions, FeatureOptionsSchema } from "../gen/pbflags/options_pb.ts";
-import { decode } from "./decode.ts";
 import type { FeatureDefinition, FlagDefinition } from "./definition.ts";
 import type { Pace } from "./pace.ts";
 import { readField, readOption } from "./read-field.ts";
 import { attempt, checkName, checkStorable, quote, type Report, toFlag } from "./read-flag.ts";
+import { fitting } from "./read-values.ts";
 import { WireError, type WireReader } from "./wire-reader.ts";
 
 /** What one .proto file defines. */
@@ -88,21 +86,29 @@ function readFeature(
   if (found === undefined) return undefined;
   const report: Report = (problem) => file.report(`${where}: ${problem}`);
   checkName(displayName, report);
-  const option = attempt(
-    FeatureOptionsSchema.typeName,
-    () => decode(FeatureOptionsSchema, found.rest()),
-    report,
-  );
+  const option = attempt("pbflags.FeatureOptions", () => readFeatureOption(found), report);
   if (option !== undefined) checkFeature(option, report);
   // One that is not right is needed, too: to find what is wrong with its flags.
-  const { id, description, owner } = option ?? create(FeatureOptionsSchema);
+  const { id, description, owner } = option ?? { id: "", description: "", owner: "" };
   const definition = { id, displayName, description, owner };
   file.features.push({ definition, where });
   checkCount(file);
   return definition;
 }
 
-function checkFeature({ id, description, owner }: FeatureOptions, report: Report): void {
+type FeatureOption = Pick<FeatureDefinition, "id" | "description" | "owner">;
+
+function readFeatureOption(option: WireReader): FeatureOption {
+  let [id, description, owner] = ["", "", ""];
+  while (option.next()) {
+    if (option.no === 1) id = fitting(option, "id").strictText();
+    else if (option.no === 2) description = fitting(option, "description").strictText();
+    else if (option.no === 3) owner = fitting(option, "owner").strictText();
+  }
+  return { id, description, owner };
+}
+
+function checkFeature({ id, description, owner }: FeatureOption, report: Report): void {
   checkId(id, report);
   checkStorable(description, "description", report);
   checkStorable(owner, "owner", report);

@@ -2,9 +2,14 @@ import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { WireType } from "@bufbuild/protobuf/wire";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type FlagDefault, FlagDefaultSchema, FlagOptionsSchema } from "../gen/pbflags/options_pb.ts";
+import { decode } from "../../test/support/decode.ts";
+import {
+  type FlagDefault,
+  FlagDefaultSchema,
+  FlagOptionsSchema,
+  type SupportedValues,
+} from "../gen/pbflags/options_pb.ts";
 import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
-import { decode } from "./decode.ts";
 import { type FlagOption, readFlagOption } from "./read-flag-option.ts";
 import { WireReader } from "./wire-reader.ts";
 
@@ -80,8 +85,15 @@ function asLibrary(bytes: Uint8Array): Omit<FlagOption, "oldLayer"> & { oldLayer
       ?.findLast(({ no, wireType }) => no === 3 && wireType === WireType.Varint)
       ?.data.at(-1),
     defaultValue: toValue(read.default),
-    supportedValues: read.supportedValues,
+    supportedValues: known(read.supportedValues),
   };
+}
+
+/** Without the fields that only a newer version knows. */
+function known(read: SupportedValues | undefined): SupportedValues | undefined {
+  if (read === undefined) return undefined;
+  const { $unknown: _, ...values } = read;
+  return values;
 }
 
 function toValue(read: FlagDefault | undefined): FlagOption["defaultValue"] {

@@ -1,6 +1,7 @@
 import type { FlagState, Override } from "../evaluation/state.ts";
-import { decode } from "../flags/decode.ts";
-import { type SupportedValues, SupportedValuesSchema } from "../gen/pbflags/options_pb.ts";
+import { readSupportedValues } from "../flags/read-values.ts";
+import { WireReader } from "../flags/wire-reader.ts";
+import type { SupportedValues } from "../gen/pbflags/options_pb.ts";
 import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
 import { runInSlices } from "../system/run-in-slices.ts";
 import { decodeValue, type FlagRow, type OverrideRow, toFlagState, toOverride } from "./postgres-rows.ts";
@@ -169,7 +170,7 @@ function toStoredFlag(row: StoredFlagRow): StoredFlag {
 function decodeSupported(bytes: Uint8Array | null): SupportedValues | undefined {
   if (bytes === null) return undefined;
   try {
-    return decode(SupportedValuesSchema, bytes);
+    return readSupportedValues([new WireReader(bytes)]);
   } catch {
     return undefined;
   }

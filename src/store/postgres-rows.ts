@@ -1,8 +1,8 @@
 import type { FlagState, KilledOverride, Mode, Override } from "../evaluation/state.ts";
-import { decode } from "../flags/decode.ts";
 import type { FlagType } from "../flags/definition.ts";
 import { caseOfType } from "../flags/flag-value.ts";
-import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
+import { readFlagValue } from "../flags/read-values.ts";
+import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
 
 /** What is stored of a flag or an override. */
 interface StoredSetting {
@@ -91,7 +91,7 @@ export function decodeValue(bytes: Uint8Array | null): Pick<Setting, "value" | "
   // No bytes are how an unset message is written.
   if (bytes === null || bytes.length === 0) return { value: undefined };
   try {
-    const value = decode(FlagValueSchema, bytes);
+    const value = readFlagValue(bytes);
     if (value.value.case !== undefined) return { value };
     return { value: undefined, invalid: `${bytes.length} bytes that hold no value` };
   } catch (error) {

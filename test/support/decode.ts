@@ -6,10 +6,10 @@ import {
   ScalarType,
 } from "@bufbuild/protobuf";
 import { WireType } from "@bufbuild/protobuf/wire";
-import { WireError, WireReader } from "./wire-reader.ts";
+import { WireError, WireReader } from "../../src/flags/wire-reader.ts";
 
 /**
- * Reads a small message strictly. The library's own reader believes that every field has the wire type of its
+ * Reads a small message strictly, as those do that are written by hand. The library's own reader believes that every field has the wire type of its
  * definition and lets an inner message run past its end; bytes that break these rules are refused here first. Throws a
  * WireError.
  */
