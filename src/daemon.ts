@@ -18,7 +18,8 @@ import type { ChangeFeed } from "./kills/change-feed.ts";
 import type { SnapshotWriter } from "./kills/snapshot/snapshot-writer.ts";
 import type { Namespace } from "./namespaces/namespace.ts";
 import { type HttpServer, openHttpServer } from "./server/http-server.ts";
-import { createRoutes, PROCEDURES } from "./server/routes.ts";
+import { PROCEDURES } from "./server/procedures.ts";
+import { createRoutes } from "./server/routes.ts";
 import { Opened } from "./system/opened.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 
@@ -73,7 +74,7 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
       snapshot?: SnapshotWriter | undefined;
     } = {};
     const snapshot = await loadKnowledge({ config, flags, metrics, deps });
-    const store = openStore({
+    const store = await openStore({
       config,
       deps,
       metrics,

@@ -1,10 +1,9 @@
 import { isLater, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { FlagTable } from "../../flags/definition.ts";
-import { FlagEvaluatorService } from "../../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../../namespaces/namespace.ts";
 import type { ByteText } from "../byte-text.ts";
 import { namesAsked } from "../evaluator-service.ts";
-import { procedureOf } from "../rpc/codes.ts";
+import { BULK_EVALUATE, EVALUATE } from "../procedures.ts";
 import type { KeptAnswer } from "./compression.ts";
 import { EncodedAnswers } from "./encoded-answers.ts";
 import { NameList } from "./name-list.ts";
@@ -52,7 +51,7 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
 
   return [
     {
-      procedure: procedureOf(FlagEvaluatorService.method.evaluate),
+      procedure: EVALUATE,
       answer(message, form) {
         const question = form === "json" ? readEvaluateJson(message) : readEvaluate(message);
         if (question === undefined || question.flagId === "") return undefined;
@@ -63,7 +62,7 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
       },
     },
     {
-      procedure: procedureOf(FlagEvaluatorService.method.bulkEvaluate),
+      procedure: BULK_EVALUATE,
       answer(message, form) {
         const question = (form === "json" ? jsonLists : lists).read(message);
         if (question === undefined || question.list.names.length > bulkFlagsMax) return undefined;

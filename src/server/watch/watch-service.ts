@@ -1,10 +1,10 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { WatchService } from "../../gen/pbflagd/v1/watch_pb.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
 import { type HttpRequest, type HttpResponse, type RequestHandler, textOf } from "../listener/exchange.ts";
 import { sendMethodNotAllowed, sendUnsupportedMediaType } from "../plain-answer.ts";
-import { codeOf, nameOf, procedureOf } from "../rpc/codes.ts";
+import { WATCH } from "../procedures.ts";
+import { codeOf, nameOf } from "../rpc/codes.ts";
 import type { Permit } from "../rpc/permit.ts";
 import { readBody } from "../rpc/request-body.ts";
 import { fromRequest } from "../state-service.ts";
@@ -28,8 +28,6 @@ export interface WatchServiceOptions {
   readonly onStalled: (procedure: string) => void;
   readonly onInternalError: (error: unknown, procedure: string) => void;
 }
-
-const PROCEDURE = procedureOf(WatchService.method.watch);
 
 /**
  * Tells followers what changes, in every protocol. Connect's own implementation would encode each message for each
@@ -61,11 +59,11 @@ async function serve(request: HttpRequest, response: HttpResponse, options: Serv
   const { headers } = request;
   const onEnd = (code: Rpc["code"]) => {
     const durationMs = clock.now() - startedAt;
-    onRpc({ procedure: PROCEDURE, protocol: framing.protocol, code, durationMs });
+    onRpc({ procedure: WATCH, protocol: framing.protocol, code, durationMs });
   };
   try {
     const body = await readBody(request, { bytesMax, timeoutMs: requestTimeoutMs, clock });
-    const refusal = permit({ procedure: PROCEDURE, header: (name) => textOf(headers[name]) });
+    const refusal = permit({ procedure: WATCH, header: (name) => textOf(headers[name]) });
     if (refusal !== undefined) throw refusal;
     const compression = headers[framing.encodingHeader]?.toString();
     const { since, omitKills } = await parseRequest(body, { format: framing.format, compression, bytesMax });
@@ -75,12 +73,12 @@ async function serve(request: HttpRequest, response: HttpResponse, options: Serv
       since: fromRequest(since),
       omitsKills: omitKills,
       timeoutMs: framing.timeoutMs(headers),
-      onStalled: () => options.onStalled(PROCEDURE),
+      onStalled: () => options.onStalled(WATCH),
       onEnd,
     });
   } catch (error) {
     const isForeseen = error instanceof ConnectError;
-    if (!isForeseen) options.onInternalError(error, PROCEDURE);
+    if (!isForeseen) options.onInternalError(error, WATCH);
     if (!response.headersSent) response.writeHead(200, framing.headers);
     framing.end(response, isForeseen ? error : new ConnectError("internal error", Code.Internal));
     onEnd(nameOf(codeOf(error)));
