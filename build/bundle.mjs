@@ -6,6 +6,7 @@ import { cp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import { late } from "./late.mjs";
 
 const root = new URL("..", import.meta.url).pathname;
 const folder = join(root, "dist/bundle");
@@ -20,6 +21,7 @@ const { metafile } = await build({
   target: "node20",
   // Loaded where tracing is configured; they patch what they find, and bring hundreds of files.
   external: ["@opentelemetry/sdk-node", "@opentelemetry/exporter-trace-otlp-grpc", "pg-native"],
+  plugins: [late],
   define: {
     "import.meta.url": "bundleUrl",
     // By it pg tells Cloudflare's workers from Node. Otherwise it makes a Response, for which Node loads all of fetch.
@@ -29,10 +31,13 @@ const { metafile } = await build({
   banner: { js: "(function (require, bundleUrl) {" },
   footer: { js: "})" },
   legalComments: "none",
+  // What is read at each start is half as long. Names stay, and lines of a length that a stack trace can be found by.
+  minifyWhitespace: true,
+  lineLimit: 120,
   logLevel: "warning",
   metafile: true,
 });
-await writeFile(join(folder, "LICENSES.txt"), await licencesOf(Object.keys(metafile.inputs)));
+await writeFile(join(folder, "LICENSES.txt"), await licencesOf(Object.keys(metafile.inputs).filter((path) => !path.startsWith("late-file:"))));
 await cp(join(root, "build/main.cjs"), join(root, "dist/main.js"));
 // What is compiled for plugins are modules, as all of this package.
 await writeFile(join(root, "dist/package.json"), JSON.stringify({ type: "commonjs" }));
