@@ -265,7 +265,7 @@ export class Http2Connection implements StreamHost {
     const stream = this.#streams.get(streamId);
     if (stream === undefined) this.#spend(COST.FUTILE);
     else if (isLast) stream.receiveEnd();
-    else this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
+    else this.refuse(streamId, ERROR.PROTOCOL_ERROR);
   }
 
   #takeRequest({ streamId, isLast, bytes }: HeaderBlock): void {
@@ -275,8 +275,8 @@ export class Http2Connection implements StreamHost {
     // It has been told, or is about to be.
     if (streamId > this.#streamIdMax) return;
     this.#lastStreamId = streamId;
-    if (this.#streams.size >= this.#options.streamsMax) this.#refuse(streamId, ERROR.REFUSED_STREAM);
-    else if (asked === "malformed") this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
+    if (this.#streams.size >= this.#options.streamsMax) this.refuse(streamId, ERROR.REFUSED_STREAM);
+    else if (asked === "malformed") this.refuse(streamId, ERROR.PROTOCOL_ERROR);
     else if (asked === "too large") this.#refuseTooLarge(streamId, isLast);
     else this.#open(streamId, asked, isLast);
   }
@@ -291,7 +291,7 @@ export class Http2Connection implements StreamHost {
     stream.begin(isLast);
   }
 
-  #refuse(streamId: number, code: ErrorCode): void {
+  refuse(streamId: number, code: ErrorCode): void {
     const stream = this.#streams.get(streamId);
     if (stream === undefined) this.send(frame(FRAME.RST_STREAM, 0, streamId, uint32(code)));
     else stream.reset(code);
@@ -360,8 +360,8 @@ export class Http2Connection implements StreamHost {
       return;
     }
     stream.sendWindow += more;
-    if (more === 0) this.#refuse(streamId, ERROR.PROTOCOL_ERROR);
-    else if (stream.sendWindow > WINDOW_BYTES_MAX) this.#refuse(streamId, ERROR.FLOW_CONTROL_ERROR);
+    if (more === 0) this.refuse(streamId, ERROR.PROTOCOL_ERROR);
+    else if (stream.sendWindow > WINDOW_BYTES_MAX) this.refuse(streamId, ERROR.FLOW_CONTROL_ERROR);
     else while (stream.sendNext());
   }
 

@@ -29,6 +29,8 @@ export interface StreamHost {
   blockEnd(): ByteText;
   send(text: ByteText): void;
   sendBytes(head: ByteText, bytes: Uint8Array, written: Written | undefined): void;
+  /** The client breaks the protocol on this stream, which is reset. */
+  refuse(streamId: number, code: ErrorCode): void;
   /** It is not heard of again. */
   closed(stream: Http2Stream, wasAnswered: boolean): void;
 }
@@ -118,7 +120,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     this.#bodyBytes += piece.length;
     const error = isAllowed ? this.#errorIn(isLast) : ERROR.FLOW_CONTROL_ERROR;
     if (error !== undefined) {
-      this.reset(error);
+      this.#host.refuse(this.id, error);
       return;
     }
     this.#isAsked = isLast;

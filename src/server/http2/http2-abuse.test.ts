@@ -1,0 +1,66 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { eventually } from "../../../test/support/eventually.ts";
+import { FakeClock } from "../../../test/support/fake-clock.ts";
+import { END_HEADERS, END_STREAM, frame, PREFACE, SETTINGS } from "../../../test/support/http2-frames.ts";
+import { openRaw, type RawConnection } from "../../../test/support/wire-clients.ts";
+import { DEFAULT_LIMITS } from "../../../test/wire/serve-memory.ts";
+import { type DropReason, type HttpServer, openHttpServer } from "../http-server.ts";
+import type { HttpResponse } from "../listener/exchange.ts";
+
+const opened: { readonly server: HttpServer; readonly client: RawConnection }[] = [];
+
+afterEach(async () => {
+  for (const { server, client } of opened.splice(0)) {
+    client.socket.destroy();
+    await eventually(() => server.connectionCount === 0);
+    await server[Symbol.asyncDispose]();
+  }
+});
+
+/** A client whose frames the test writes, of a server whose clock stands still and whose answers are the test's. */
+async function openScene() {
+  const drops: DropReason[] = [];
+  const waiting: HttpResponse[] = [];
+  const server = await openHttpServer({
+    address: { kind: "tcp", host: "127.0.0.1", port: 0 },
+    limits: DEFAULT_LIMITS,
+    drainTimeoutMs: 0,
+    clock: new FakeClock(),
+    handle: (_, response) => waiting.push(response),
+    onDrop: (reason) => drops.push(reason),
+    onInternalError: (error) => {
+      throw error;
+    },
+  });
+  const client = await openRaw(server.address.kind === "tcp" ? server.address.port : 0);
+  opened.push({ server, client });
+  client.socket.write(PREFACE + SETTINGS, "latin1");
+  const say = (frames: string) => client.socket.write(frames, "latin1");
+  return { ...client, say, drops, waiting };
+}
+
+/** A GET, with more in its header block or without. */
+function get(stream: number, flags = END_HEADERS | END_STREAM, more = ""): string {
+  return frame("HEADERS", { flags, stream, payload: `\x82\x86\x84${more}` });
+}
+
+describe("streams that break the protocol once they are open", () => {
+  test.for([
+    { how: "DATA after their end", say: (stream: number) => frame("DATA", { flags: END_STREAM, stream }) },
+    { how: "trailers after their end", say: (stream: number) => get(stream) },
+  ])("are too much in their thousands: $how", async ({ say: sayMore }) => {
+    const { say, drops, closed, received } = await openScene();
+    for (let i = 0; i < 1_000; i++) say(get(2 * i + 1) + sayMore(2 * i + 1));
+    await closed;
+    expect(drops).toEqual(["flood"]);
+    expect(received()).toContain("too many frames");
+  });
+
+  test("are too much in their thousands: another length than they said", async () => {
+    const { say, drops, closed, waiting } = await openScene();
+    // content-length, by its index, is "5".
+    for (let i = 0; i < 1_000; i++) say(get(2 * i + 1, END_HEADERS | END_STREAM, "\x0f\x0d\x015"));
+    await closed;
+    expect({ drops, asked: waiting.length }).toEqual({ drops: ["flood"], asked: 0 });
+  });
+});
