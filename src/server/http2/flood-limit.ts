@@ -3,8 +3,13 @@ import type { Clock } from "../../system/clock.ts";
 /** What a connection may do without asking for anything, in points, at once and each second. */
 const POINTS_MAX = 10_000;
 const POINTS_A_SECOND = 330;
-/** What an answer that was sent whole is worth. */
-const POINTS_AN_ANSWER = 10;
+/** What an answer that was sent whole is worth. grpc-go sends a ping for each, and sometimes a window. */
+const POINTS_AN_ANSWER = 20;
+/**
+ * And so many bytes of it a point. Some clients say of every 4 KiB that they have taken them, once for the stream and once for
+ * the connection.
+ */
+const BYTES_A_POINT = 1_024;
 
 /**
  * What of a client's doings costs. An answered request pays for as many acknowledgements, windows and pings as a client
@@ -33,8 +38,18 @@ export class FloodLimit {
     this.#filledAt = clock.now();
   }
 
+  /** An answer was sent, or a piece of a stream. */
   answered(): void {
-    this.#points = Math.min(POINTS_MAX, this.#points + POINTS_AN_ANSWER);
+    this.#earn(POINTS_AN_ANSWER);
+  }
+
+  /** So much of an answer was. */
+  sent(bytes: number): void {
+    this.#earn(bytes / BYTES_A_POINT);
+  }
+
+  #earn(points: number): void {
+    this.#points = Math.min(POINTS_MAX, this.#points + points);
   }
 
   /** False: that was too much. */

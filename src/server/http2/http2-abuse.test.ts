@@ -64,3 +64,48 @@ describe("streams that break the protocol once they are open", () => {
     expect({ drops, asked: waiting.length }).toEqual({ drops: ["flood"], asked: 0 });
   });
 });
+
+function answer(response: HttpResponse, bytes: number): void {
+  response.writeHead(200, {});
+  response.end(Buffer.alloc(bytes));
+}
+
+/** "I take so many more bytes", of a stream or of the connection. */
+function windowUpdate(stream: number, bytes: number): string {
+  const update = Buffer.from([0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+  update.writeUInt32BE(stream, 5);
+  update.writeUInt32BE(bytes, 9);
+  return update.toString("latin1");
+}
+
+test("a client that says of every 4 KiB of its answers that it has taken them is served for as long as it likes", async () => {
+  const BYTES = 1_000_000;
+  const STEP = 4_096;
+  const { say, drops, received, waiting } = await openScene();
+  // INITIAL_WINDOW_SIZE.
+  say(frame("SETTINGS", { payload: "\0\x04\0\x10\0\0" }) + windowUpdate(0, 2 ** 20));
+  for (let i = 0; i < 20; i++) {
+    const stream = 2 * i + 1;
+    const before = received().length;
+    say(get(stream));
+    await eventually(() => waiting.length > 0 || drops.length > 0);
+    expect(drops).toEqual([]);
+    for (const response of waiting.splice(0)) answer(response, BYTES);
+    await eventually(() => received().length > before + BYTES);
+    say((windowUpdate(0, STEP) + windowUpdate(stream, STEP)).repeat(BYTES / STEP));
+  }
+});
+
+test("a client that says of each answer, however short, that it has taken it, and pings, is too", async () => {
+  const { say, drops, received, waiting } = await openScene();
+  for (let i = 0; i < 12_000; i += 100) {
+    const streams = Array.from({ length: 100 }, (_, k) => 2 * (i + k) + 1);
+    say(streams.map((stream) => get(stream)).join(""));
+    await eventually(() => waiting.length === streams.length || drops.length > 0);
+    expect(drops).toEqual([]);
+    const before = received().length;
+    for (const response of waiting.splice(0)) answer(response, 10);
+    await eventually(() => received().length >= before + 10 * streams.length);
+    say((windowUpdate(0, 10) + frame("PING", { payload: "12345678" })).repeat(streams.length));
+  }
+});

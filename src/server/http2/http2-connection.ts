@@ -439,13 +439,21 @@ export class Http2Connection implements StreamHost {
     if (!this.#isTaking || this.#out.length >= WRITE_BYTES) this.#flush();
   }
 
+  sent(bytes: number): void {
+    this.sendWindow -= bytes;
+    this.#flood.sent(bytes);
+  }
+
   sendBytes(head: ByteText, bytes: Uint8Array, written: ((error?: Error) => void) | undefined): void {
     const { socket } = this.#connection;
     socket.cork();
     this.#flush();
     socket.write(head, "latin1");
     if (written === undefined) socket.write(bytes);
-    else socket.write(bytes, (error) => written(error ?? undefined));
+    else {
+      socket.write(bytes, (error) => written(error ?? undefined));
+      this.#flood.answered();
+    }
     socket.uncork();
     this.#liveness.moved();
   }

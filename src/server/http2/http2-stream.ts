@@ -22,12 +22,15 @@ import { type ResponseSink, StreamResponse } from "./stream-response.ts";
 /** What a stream needs of its connection. */
 export interface StreamHost {
   /** How much the client takes on all streams together before it says more. */
-  sendWindow: number;
+  readonly sendWindow: number;
   readonly handle: RequestHandler;
   /** What a response's header block begins with, and ends with, whatever it says. */
   blockStart(): ByteText;
   blockEnd(): ByteText;
   send(text: ByteText): void;
+  /** So much of the window is used. */
+  sent(bytes: number): void;
+  /** `written`: with the end of a piece of a stream. */
   sendBytes(head: ByteText, bytes: Uint8Array, written: Written | undefined): void;
   /** The client breaks the protocol on this stream, which is reset. */
   refuse(streamId: number, code: ErrorCode): void;
@@ -186,7 +189,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
       return;
     }
     this.sendWindow -= body.length;
-    host.sendWindow -= body.length;
+    host.sent(body.length);
     const head = headerFrames(this.id, host.blockStart() + block + host.blockEnd(), false);
     const data = frame(FRAME.DATA, trailers === undefined ? FLAG.END_STREAM : 0, this.id, body);
     host.send(trailers === undefined ? head + data : head + data + headerFrames(this.id, trailers, true));
@@ -254,7 +257,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     const isWhole = length === left;
     const isEnd = isWhole && this.#isAnswered && this.#queue.length === 1 && this.#trailers === undefined;
     this.sendWindow -= length;
-    host.sendWindow -= length;
+    host.sent(length);
     const bytes = piece.bytes.subarray(piece.at, piece.at + length);
     piece.at += length;
     if (isWhole) this.#queue.shift();
