@@ -572,6 +572,28 @@ describe("draining", () => {
     expect((await outcomes).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
   });
 
+  test("lets a client of HTTP/2 take its time over an answer that is sent", async () => {
+    const clock = new FakeClock();
+    const { server, port, waiting } = await open({}, { clock });
+    const BYTES = 32 * 1_024 * 1_024;
+    const { socket, received, closed } = await openRaw(port);
+    // As much on the stream, and on the connection, as there can be.
+    const windows = "\0\0\x04\x08\0\0\0\0\0\x7f\0\0\0";
+    socket.write(PREFACE + frame("SETTINGS", { payload: "\0\x04\x7f\xff\xff\xff" }) + windows, "latin1");
+    socket.write(getFrame(1, "/wait"), "latin1");
+    await eventually(() => waiting.length === 1);
+    socket.pause();
+    for (const response of waiting) answer(response, Buffer.alloc(BYTES));
+    const closing = server[Symbol.asyncDispose]();
+    // Short of what ends every drain.
+    for (let i = 0; i < 40; i++) await clock.advance(100);
+    socket.resume();
+    await eventually(() => received().length > BYTES);
+    await clock.advance(1_000);
+    await Promise.all([closed, closing]);
+    expect(server.connectionCount).toBe(0);
+  });
+
   test("twice is once", async () => {
     const { server } = await open();
     await Promise.all([server[Symbol.asyncDispose](), server[Symbol.asyncDispose]()]);

@@ -44,5 +44,7 @@ function closeIfIdle(connection: Connection, now: number, elapsedMs: number): vo
   }
   // The client has had time to read the announcement: now name the last stream.
   if (elapsedMs >= GRACE_MS) speaks.http2.refuseNew();
-  if (idle && elapsedMs >= 2 * GRACE_MS) socket.destroy();
+  // What was answered may still be on its way to a client that takes its time.
+  const isTaken = socket.writableLength === 0;
+  if (idle && isTaken && elapsedMs >= 2 * GRACE_MS) socket.destroy();
 }
