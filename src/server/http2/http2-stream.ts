@@ -268,7 +268,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
   }
 
   #sendTrailers(trailers: ByteText): void {
-    this.#host.send(headerFrames(this.id, trailers, true));
+    this.#host.send(headerFrames(this.id, this.#host.blockStart() + trailers, true));
     this.#finish();
   }
 
