@@ -6,9 +6,10 @@ import type { Http2Exchange } from "../../src/server/http2/http2-exchange.ts";
 import type { HttpRequest, HttpResponse } from "../../src/server/listener/exchange.ts";
 import type { ConnectionLimits } from "../../src/server/listener/node-servers.ts";
 import type { PlainHandler } from "../../src/server/listener/plain-route.ts";
-import { type Clock, systemClock } from "../../src/system/clock.ts";
+import type { Clock } from "../../src/system/clock.ts";
 import { DEFAULT_LIMITS } from "../wire/serve-memory.ts";
 import { eventually } from "./eventually.ts";
+import { FakeClock } from "./fake-clock.ts";
 import { block } from "./hpack-writer.ts";
 import {
   ACK,
@@ -50,6 +51,7 @@ export const BODY_BYTES_MAX = 64 * 1_024;
 
 export interface SceneOptions {
   readonly limits?: Partial<ConnectionLimits>;
+  /** One that stands still unless set: nothing is late, however slow the machine is. */
   readonly clock?: Clock;
 }
 
@@ -59,7 +61,7 @@ export interface SceneOptions {
  */
 export async function openHttp2Scene({
   limits = {},
-  clock = systemClock,
+  clock = new FakeClock(),
 }: SceneOptions = {}): Promise<Http2Scene> {
   const drops: DropReason[] = [];
   const internalErrors: unknown[] = [];

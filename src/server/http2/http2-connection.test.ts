@@ -501,7 +501,7 @@ describe("draining", () => {
 });
 
 test("frames that ask for nothing end the connection, once there are too many", async () => {
-  const scene = await open({ clock: new FakeClock() });
+  const scene = await open();
   const client = await scene.connect();
   client.say(frame("PING", { payload: "12345678" }).repeat(2_000));
   await client.closed;
