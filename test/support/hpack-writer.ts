@@ -1,3 +1,5 @@
+import { STATIC_TABLE } from "../../src/server/http2/hpack/static-table.ts";
+
 /** Symbols of the Huffman code by the length of their codes, in the order of those (RFC 7541, appendix B). */
 const SYMBOLS_BY_BITS: Readonly<Record<number, readonly number[]>> = {
   5: codesOf("012aceiost"),
@@ -111,6 +113,56 @@ export function indexed(index: number): string {
 /** A new size for the table. */
 export function tableSize(bytes: number): string {
   return integer(bytes, 5, 0x20);
+}
+
+/** A field, and how it is to be written. */
+export interface WrittenField {
+  readonly name: string;
+  readonly value: string;
+  /** If it, or its name, is not referred to. */
+  readonly kind: LiteralKind;
+  readonly isHuffman: boolean;
+  /** Refers to what stands in the tables, if the field or its name do. */
+  readonly refers: boolean;
+}
+
+/** Writes the blocks of a client that keeps a table, as RFC 7541, section 4, tells of it. */
+export interface HpackWriter {
+  /** To be put in front of a block. */
+  resize(bytes: number): string;
+  field(field: WrittenField): string;
+}
+
+export function createHpackWriter(): HpackWriter {
+  /** The newest entry comes first. */
+  let table: (readonly [name: string, value: string])[] = [];
+  let bytesMax = 4_096;
+  const evict = () => {
+    let room = bytesMax;
+    table = table.filter(([name, value]) => (room -= name.length + value.length + 32) >= 0);
+  };
+  const add = (name: string, value: string) => {
+    // One that is too large for the table empties it.
+    if (name.length + value.length + 32 > bytesMax) table = [];
+    else table.unshift([name, value]);
+    evict();
+  };
+  return {
+    resize(bytes) {
+      bytesMax = bytes;
+      evict();
+      return tableSize(bytes);
+    },
+    field({ name, value, kind, isHuffman, refers }) {
+      const known = [...STATIC_TABLE, ...table];
+      const whole = known.findIndex((entry) => entry[0] === name && entry[1] === value) + 1;
+      if (refers && whole > 0) return indexed(whole);
+      // The last one, so that names are taken from both tables.
+      const index = refers ? known.findLastIndex((entry) => entry[0] === name) + 1 : 0;
+      if (kind === "added") add(name, value);
+      return literal(name, value, { kind, index, isHuffman });
+    },
+  };
 }
 
 /** A field for each pair, as literals that leave the table alone. */

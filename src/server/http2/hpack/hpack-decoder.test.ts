@@ -1,19 +1,19 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  createHpackWriter,
   END_OF_STRING_BITS,
   huffman,
   indexed,
   integer,
-  type LiteralKind,
   literal,
   tableSize,
   text,
+  type WrittenField,
 } from "../../../../test/support/hpack-writer.ts";
 import { PREFACE, readFrames } from "../../../../test/support/http2-frames.ts";
 import { recordHttp2Request } from "../../../../test/support/wire-clients.ts";
 import { HpackDecoder, HpackError } from "./hpack-decoder.ts";
-import { STATIC_TABLE } from "./static-table.ts";
 
 const LIMITS = { bytesMax: 16_384, fieldsMax: 200 };
 
@@ -120,48 +120,6 @@ describe("the examples of RFC 7541, appendix C", () => {
   });
 });
 
-/** What a client may do next, by numbers from 0 to 1 where it depends on its table. */
-interface Step {
-  readonly name: string;
-  readonly value: string;
-  readonly kind: LiteralKind;
-  readonly isHuffman: boolean;
-  /** Refers to what stands in the tables, if the field or its name do. */
-  readonly refers: boolean;
-}
-
-/** The table as RFC 7541, section 4, tells of it, the newest entry first, and the blocks of a client that has it. */
-function openWriter() {
-  let table: (readonly [string, string])[] = [];
-  let bytesMax = 4_096;
-  const evict = () => {
-    let room = bytesMax;
-    table = table.filter(([name, value]) => (room -= name.length + value.length + 32) >= 0);
-  };
-  return {
-    resize(to: number): string {
-      bytesMax = to;
-      evict();
-      return tableSize(to);
-    },
-    field({ name, value, kind, isHuffman, refers }: Step): string {
-      const known = [...STATIC_TABLE, ...table];
-      const whole = known.findIndex((entry) => entry[0] === name && entry[1] === value) + 1;
-      if (refers && whole > 0) return indexed(whole);
-      // The last one, so that names are taken from both tables.
-      const named = refers ? known.findLastIndex((entry) => entry[0] === name) + 1 : 0;
-      if (kind === "added") {
-        table.unshift([name, value]);
-        // One that is too large for it empties it (section 4.4).
-        const isTooLarge = name.length + value.length + 32 > bytesMax;
-        if (isTooLarge) table = [];
-        else evict();
-      }
-      return literal(name, value, { kind, index: named, isHuffman });
-    },
-  };
-}
-
 const anyByte = fc.nat(255).map((byte) => String.fromCharCode(byte));
 const anyText = fc.oneof(
   fc.constantFrom("", "a", "GET", "/", "x".repeat(127), "x".repeat(300), "y".repeat(5_000)),
@@ -169,7 +127,7 @@ const anyText = fc.oneof(
 );
 
 test("whatever a client writes in whichever way is read as it was meant", () => {
-  const step: fc.Arbitrary<Step> = fc.record({
+  const step: fc.Arbitrary<WrittenField> = fc.record({
     name: fc.oneof(fc.constantFrom(":method", ":path", "content-length", "a", "b", "accept"), anyText),
     value: anyText,
     kind: fc.constantFrom("added", "added", "plain", "never indexed"),
@@ -183,7 +141,7 @@ test("whatever a client writes in whichever way is read as it was meant", () => 
   );
   fc.assert(
     fc.property(blocks, (all) => {
-      const [writer, decode] = [openWriter(), open({ bytesMax: 1_000_000 })];
+      const [writer, decode] = [createHpackWriter(), open({ bytesMax: 1_000_000 })];
       for (const { sizes, steps } of all) {
         const before = decode.revision();
         const block = [
