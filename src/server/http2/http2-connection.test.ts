@@ -21,6 +21,7 @@ import {
   data,
   type Http2Scene,
   openHttp2Scene,
+  type RequestParts,
   request,
   requestBlock,
   type SceneOptions,
@@ -507,6 +508,33 @@ test("frames that ask for nothing end the connection, once there are too many", 
   await client.closed;
   expect(client.goAways()).toEqual([{ lastStream: 0, error: "ENHANCE_YOUR_CALM" }]);
   expect(scene.drops).toEqual(["flood"]);
+});
+
+describe("requests that break the protocol once they are being answered are not had for nothing:", () => {
+  const held = (stream: number, parts: RequestParts) => request(stream, { path: "/hold", ...parts });
+  test.each<[string, (stream: number) => string]>([
+    ["more after their end", (stream) => held(stream, {}) + data(stream, "1")],
+    [
+      "more than was said",
+      (stream) => held(stream, { headers: { "content-length": "0" }, body: "1", ends: false }),
+    ],
+    [
+      "less than was said",
+      (stream) =>
+        held(stream, { headers: { "content-length": "2" }, ends: false }) + data(stream, "1", { ends: true }),
+    ],
+    ["trailers after their end", (stream) => held(stream, {}) + headers(stream, block(["a", "1"]))],
+    ["a window of nothing", (stream) => held(stream, {}) + windowUpdate(stream, 0)],
+    ["taken back", (stream) => held(stream, {}) + rstStream(stream, "CANCEL")],
+  ])("%s", async (_, broken) => {
+    const scene = await open();
+    const client = await scene.connect();
+    client.say(...Array.from({ length: 1_000 }, (__, i) => broken(2 * i + 1)));
+    await client.closed;
+    expect(client.goAways()).toMatchObject([{ error: "ENHANCE_YOUR_CALM" }]);
+    expect(scene.drops).toEqual(["flood"]);
+    expect(scene.held.length).toBeLessThan(1_000);
+  });
 });
 
 test("our own mistakes end the connection, are reported, and are not told", async () => {
