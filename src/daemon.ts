@@ -110,7 +110,9 @@ export async function openDaemon(config: Config, deps: DaemonDeps): Promise<Daem
     if (feed !== undefined) hears.feed = opened.add(feed);
     observe(metrics, { namespace, pool, feed, clock });
 
-    const descriptors = opened.add(followDescriptors({ config, flags, pool, namespace, metrics, deps }));
+    const descriptors = opened.add(
+      followDescriptors({ config, flags, pool, namespace, startsAfter, metrics, deps }),
+    );
     hears.descriptors = descriptors;
     const configuration = followConfiguration({ config, deps, pool, metrics });
     if (configuration !== undefined) opened.add(configuration);

@@ -29,6 +29,8 @@ export interface DescriptorParts {
   /** Undefined in root mode. */
   readonly pool: UpstreamPool | undefined;
   readonly namespace: Pick<Namespace, "flagsReplaced">;
+  /** What a look at whether the file has changed since it was read waits for. */
+  readonly startsAfter: (signal: AbortSignal) => Promise<void>;
   readonly metrics: Pick<Metrics, "recordDescriptorReload">;
   readonly deps: DaemonDeps;
 }
@@ -70,6 +72,7 @@ function followFile(path: string, parts: DescriptorParts): Descriptors {
     path,
     table: flags,
     clock,
+    startsAfter: parts.startsAfter,
     onWatchError: (error) => logger.warn("descriptor_watch_failed", { path, err: error }),
     onReload: (result) => takeNote(result, { path }, parts),
   });

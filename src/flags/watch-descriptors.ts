@@ -19,6 +19,8 @@ export interface DescriptorWatchOptions {
   readonly pollMs?: number;
   /** How long a file that cannot be used may be half-written: 1 s unless set. Then it is tried again, and reported. */
   readonly retryMs?: number;
+  /** What the watch begins after. Whatever changed before that, it sees then. Unset: nothing. */
+  readonly startsAfter?: (signal: AbortSignal) => Promise<void>;
   /** Called after every reload, whoever asked for it, and once soon after the watch begins. */
   readonly onReload: (result: ReloadResult) => void;
   /** The operating system cannot watch; polling goes on. */
@@ -51,7 +53,7 @@ export function openDescriptorWatch(options: DescriptorWatchOptions): Descriptor
     if (!stop.signal.aborted) await queue.request({ force: false, report: "always" });
   }
 
-  const watch = watchFile({ path, clock, pollMs, onChange, onWatchError });
+  const watch = watchFile({ path, clock, pollMs, startsAfter: options.startsAfter, onChange, onWatchError });
   return {
     reload: ({ force = false } = {}) => queue.request({ force, report: "always" }),
     get lastResult() {

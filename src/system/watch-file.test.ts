@@ -163,6 +163,25 @@ describe("watchFile() notices by the operating system's word a file that is", ()
   });
 });
 
+test("watchFile() begins after what it waits for, sees what has changed until then, and ends while it waits", async () => {
+  await writeFile(join(folder, "file"), "one");
+  const begun = new AbortController();
+  await using watch = watching("file", { startsAfter: () => aborted(begun.signal) });
+  await writeFile(join(folder, "file"), "two");
+  expect(watch.seen).toEqual([]);
+  begun.abort();
+  await watch.sees("two");
+  expect(watch.seen).toEqual(["two"]);
+
+  const waiting = watching("file", { startsAfter: aborted });
+  await waiting[Symbol.asyncDispose]();
+  expect(waiting.seen).toEqual([]);
+});
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
+}
+
 test("watchFile() calls once when it begins, whether or not the file exists", async () => {
   await using watch = watching("flags.pb");
   await watch.sees("nothing");

@@ -13,6 +13,8 @@ export interface FileWatchOptions {
   readonly pollMs: number;
   /** A file counts as changed once it has stood still for this long: 100 ms unless set. */
   readonly settleMs?: number;
+  /** What it begins after. Unset: nothing. */
+  readonly startsAfter?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Called when the watch begins and after every change; never twice at a time. */
   readonly onChange: () => Promise<void> | void;
   /** The operating system cannot watch; polling goes on. */
@@ -41,6 +43,7 @@ export function watchFile(options: FileWatchOptions): AsyncDisposable {
 async function follow(options: FileWatchOptions, signal: AbortSignal): Promise<void> {
   const { path, clock, pollMs, onChange } = options;
   const alarm = new Alarm(clock);
+  await options.startsAfter?.(signal);
   await using lookout = new Lookout(options, () => alarm.ring());
   let seen: string | undefined;
   while (!signal.aborted) {
