@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Server as Http1Server, IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Clock } from "../system/clock.ts";
 import { createHttpDate } from "../system/http-date.ts";
@@ -74,14 +74,11 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
   const sweep = createSweep({ ...limits, connections, clock, onDrop });
   // Node's server times a request from when it gets it, and the sweep lets it go first.
   const patienceMs = Math.min(PATIENCE_MAX_MS, sweep.intervalMs / 2);
-  const http1 = createHttp1(limits, sweep.intervalMs);
-  http1.on("request", answerHttp1);
-  http1.on("timeout", (socket: Socket) => closeUnlessWaitingForUs(socket, bySocket.get(socket)));
+  /** Node's, opened for the first connection that needs it: it takes its time to load it. */
+  let http1: Http1Server | undefined;
+
   const { openListener = listenOn({ ...options, connectionsMax: limits.connectionsMax }) } = options;
-  const listener = await openListener(accept).catch((error: unknown) => {
-    http1.close();
-    throw error;
-  });
+  const listener = await openListener(accept);
   const sweeping = sweep.run(stop.signal);
 
   function accept(socket: Socket): void {
@@ -100,6 +97,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     const { socket } = connection;
     const handOver = () => {
       connection.speaks = { kind: "http1", plain: undefined };
+      http1 ??= openHttp1();
       http1.emit("connection", socket);
       socket.resume();
     };
@@ -138,6 +136,13 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     });
   }
 
+  function openHttp1(): Http1Server {
+    const server = createHttp1(limits, sweep.intervalMs);
+    server.on("request", answerHttp1);
+    server.on("timeout", (socket: Socket) => closeUnlessWaitingForUs(socket, bySocket.get(socket)));
+    return server;
+  }
+
   function answerHttp1(request: IncomingMessage, response: ServerResponse): void {
     const connection = bySocket.get(request.socket);
     connection?.requestBegan();
@@ -169,7 +174,7 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     await listener[Symbol.asyncDispose]();
     stop.abort();
     await sweeping;
-    http1.close();
+    http1?.close();
   }
 
   let closing: Promise<void> | undefined;
