@@ -11,6 +11,9 @@ import { createEntityMemory, createFlagMemory } from "./memory.ts";
 /** What the daemon remembers at two levels, as the metrics name them. */
 export type CacheTier = "flags" | "overrides";
 
+/** Of a flag, what the store holds; undefined: no row. */
+export type FlagAndRow = readonly [flagId: string, row: FlagState | undefined];
+
 export interface CachedStatesOptions {
   readonly store: Pick<FlagStore, "flagStates" | "overrides">;
   /** Whether the store is known to be away, so that asking is of no use. */
@@ -27,7 +30,7 @@ export interface CachedStatesOptions {
   readonly jitter: number;
   readonly clock: Pick<Clock, "now">;
   readonly random: () => number;
-  readonly onFlagRows: (rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp) => void;
+  readonly onFlagRows: (rows: readonly FlagAndRow[], stamp: Stamp) => void;
   /** Of those entities that have overrides, what they are. */
   readonly onOverrideRows: (entityIds: readonly string[], found: readonly Overrides[], stamp: Stamp) => void;
   /** A row is about to be told of which nothing was remembered. */
@@ -70,7 +73,10 @@ export class CachedStates implements States {
       memory: createFlagMemory<Entry<FlagState>>(isDefined, UNDEFINED_FLAGS_MAX),
       fetch: (flagIds, atLeast) => store.flagStates(flagIds, atLeast),
       onAnswer: (flagIds, { value }, stamp) =>
-        options.onFlagRows(new Map(flagIds.map((flagId) => [flagId, value.get(flagId)])), stamp),
+        options.onFlagRows(
+          flagIds.map((flagId) => [flagId, value.get(flagId)]),
+          stamp,
+        ),
       onLearnt(flagId, previous) {
         if (previous === "none") options.onNewRow("flags", flagId);
         onLearnt?.(previous === "none" ? isDefined(flagId) : previous === "outdated");

@@ -91,6 +91,14 @@ interface Batch<V> {
   readonly done: Promise<Outcome<V>>;
 }
 
+/** What an answer tells of one key. */
+interface Learnt<V> {
+  /** Undefined: the store holds nothing under it. */
+  readonly value: V | undefined;
+  readonly worth: Worth;
+  readonly stamp: Stamp;
+}
+
 const ONE_HIT: HitsAndMisses = { hits: 1, misses: 0 };
 const ONE_MISS: HitsAndMisses = { hits: 0, misses: 1 };
 
@@ -99,7 +107,7 @@ const RETRY_OLD_AFTER_MS = 100;
 /** An answer about more than this would hold up everybody else while it is taken in. No store takes over a thousand. */
 const BATCH_KEYS_MAX = 500;
 /** Batches that are under way in the background at once. */
-const REFRESHES_MAX = 2;
+const BATCHES_MAX = 2;
 
 /**
  * Remembers what a store answered and knows what the memory is worth.
@@ -229,20 +237,30 @@ export class FreshCache<V> {
   }
 
   /**
-   * Asks the store for these keys now, one batch after the other: all at once would be too much for a slow one. False
-   * if not all of them were told. Never rejects.
+   * Asks the store for these keys now, in few batches at a time: all at once would be too much for a slow one. The first
+   * goes alone, as whatever else is asked for in the same moment does not have to wait then. False if not all of them were
+   * told. Never rejects.
    */
   async load(keys: readonly string[]): Promise<boolean> {
-    let isLoaded = true;
-    for (let i = 0; i < keys.length; i += BATCH_KEYS_MAX)
-      isLoaded = (await this.#loadBatch(keys.slice(i, i + BATCH_KEYS_MAX))) && isLoaded;
+    let next = 0;
+    const loadNext = () => this.#loadBatch(keys.slice(next, (next += BATCH_KEYS_MAX)));
+    let isLoaded = await loadNext();
+    const loadRest = async () => {
+      while (next < keys.length) isLoaded = (await loadNext()) && isLoaded;
+    };
+    await Promise.all(Array.from({ length: BATCHES_MAX }, loadRest));
     return isLoaded;
   }
 
   /** What was left untold is asked for again, as long as anything is told. */
   async #loadBatch(keys: readonly string[]): Promise<boolean> {
-    const outcomes = await Promise.all(keys.map((key) => this.#fetch(key)));
-    const untold = keys.filter((key, i) => outcomes[i]?.get(key)?.failed !== false);
+    const fetches = keys.map((key) => this.#fetch(key));
+    const outcomes = new Map<Promise<Outcome<V>>, Outcome<V>>();
+    for (const fetch of new Set(fetches)) outcomes.set(fetch, await fetch);
+    const untold = keys.filter((key, i) => {
+      const fetch = fetches[i];
+      return fetch === undefined || outcomes.get(fetch)?.get(key)?.failed !== false;
+    });
     if (untold.length === 0 || untold.length === keys.length) return untold.length === 0;
     return this.#loadBatch(untold);
   }
@@ -313,8 +331,7 @@ export class FreshCache<V> {
 
   /** Asks for what is due, in so many batches at a time that others find the store free, and their turn. */
   #refresh(): void {
-    for (; this.#due.size > 0 && this.#refreshing < REFRESHES_MAX; this.#refreshing++)
-      void this.#refreshDue();
+    for (; this.#due.size > 0 && this.#refreshing < BATCHES_MAX; this.#refreshing++) void this.#refreshDue();
   }
 
   async #refreshDue(): Promise<void> {
@@ -473,9 +490,9 @@ export class FreshCache<V> {
       const readAt = askedAt - worth.ageMs;
       const stamp = stamps.get(worth) ?? { version: worth.version, askedAt, readAt };
       stamps.set(worth, stamp);
-      const isNew = this.peek(key) === undefined;
-      const previous = isNew ? "none" : this.#demands.has(key) ? "outdated" : "good";
-      const entry = this.#remember(key, value.get(key), worth, stamp);
+      const known = this.peek(key);
+      const previous = known === undefined ? "none" : this.#demands.has(key) ? "outdated" : "good";
+      const entry = this.#remember(key, known, { value: value.get(key), worth, stamp });
       outcome.set(key, entry);
       if (entry.stamp !== stamp) continue;
       this.#options.onLearnt?.(key, previous);
@@ -510,10 +527,9 @@ export class FreshCache<V> {
     }
   }
 
-  #remember(key: string, value: V | undefined, worth: Worth, stamp: Stamp): Entry<V> {
-    const { memory, ttlMs, clock } = this.#options;
+  #remember(key: string, known: Entry<V> | undefined, { value, worth, stamp }: Learnt<V>): Entry<V> {
+    const { ttlMs, clock } = this.#options;
     const now = clock.now();
-    const known = memory.peek(key);
     // An answer older than what is known changes nothing, but the store did answer.
     if (known !== undefined && isOlder(stamp, known.stamp)) {
       const retryFrom = ttlMs > 0 ? now + RETRY_OLD_AFTER_MS : 0;

@@ -1,4 +1,9 @@
-import { CachedStates, type CachedStatesOptions, type RememberedStates } from "../cache/cached-states.ts";
+import {
+  CachedStates,
+  type CachedStatesOptions,
+  type FlagAndRow,
+  type RememberedStates,
+} from "../cache/cached-states.ts";
 import {
   afterPoll,
   afterReads,
@@ -165,8 +170,8 @@ export class Knowledge {
     this.#options.onLearnt?.(previous === undefined || !saysTheSame(previous, next));
   }
 
-  #applyFlagRows(rows: ReadonlyMap<string, FlagState | undefined>, stamp: Stamp): void {
-    for (const row of rows.values()) {
+  #applyFlagRows(rows: readonly FlagAndRow[], stamp: Stamp): void {
+    for (const [, row] of rows) {
       if (row !== undefined) this.#invalidValues.check(row, this.#typeOf(row) ?? row.type);
     }
     const known = this.killSet.value;
@@ -176,7 +181,10 @@ export class Knowledge {
     // A late answer may have brought back a row whose kill is over.
     else if (isOlder(stamp, known.stamp)) this.states.withdrawKillsBefore(known);
     this.#checkEpoch(stamp);
-    this.#propagation.read("flags", rows.keys());
+    this.#propagation.read(
+      "flags",
+      rows.map(([flagId]) => flagId),
+    );
   }
 
   #applyOverrideRows(entityIds: readonly string[], found: readonly Overrides[], stamp: Stamp): void {

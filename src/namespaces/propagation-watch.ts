@@ -68,6 +68,7 @@ export class PropagationWatch {
   read(tier: CacheTier, ids: Iterable<string>): void {
     const { isOutdated, onPropagation, clock } = this.#options;
     const awaited = this.#awaited[tier];
+    if (awaited.size === 0) return;
     for (const id of ids) {
       const committedAt = awaited.get(id);
       if (committedAt === undefined || isOutdated(tier, id)) continue;
