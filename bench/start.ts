@@ -33,6 +33,9 @@ if (![flagCount, rounds, restSeconds].every((number) => Number.isInteger(number)
 /** Between two probes of its readiness: answering them without a pause would be a good part of what it does. */
 const PROBE_PAUSE_MS = 5;
 
+/** Nothing that this shell happens to have: where NODE_EXTRA_CA_CERTS is set, Node reads all those certificates first. */
+const ENV = { PATH: process.env["PATH"] };
+
 const BARE = `const server = require("node:http").createServer((_, response) => response.end("ok"));
 server.listen(0, "127.0.0.1", () => console.log(JSON.stringify({ event: "serving", address: server.address() })));`;
 
@@ -46,7 +49,7 @@ interface Started {
 
 async function start(args: readonly string[]): Promise<Started> {
   const startedAt = performance.now();
-  const child = spawn(process.execPath, [...args], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [...args], { env: ENV, stdio: ["ignore", "pipe", "inherit"] });
   try {
     const port = await servingPort(child);
     const listensMs = performance.now() - startedAt;

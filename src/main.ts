@@ -9,9 +9,9 @@ import type { DaemonDeps } from "./daemon/deps.ts";
 import type { Daemon } from "./daemon.ts";
 import { readyWithin } from "./namespaces/readiness.ts";
 import { systemClock as clock } from "./system/clock.ts";
+import { startLean } from "./system/lean-start.ts";
 import { Opened } from "./system/opened.ts";
 import { readOwnVersion } from "./system/own-version.ts";
-import { keepYoungObjectsSmall } from "./system/young-objects.ts";
 import type { LogFields, Logger } from "./telemetry/logger.ts";
 import {
   type Channel,
@@ -80,7 +80,7 @@ interface Serving {
 /** Runs a daemon until a signal stops it; resolves with the exit code. */
 async function serve({ config, warnings, source, onServing }: Serving): Promise<number> {
   const stopping = listenForStop();
-  const started = keepYoungObjectsSmall();
+  const started = startLean();
   const logger = await openLog(config);
   for (const warning of warnings) logger.warn("configuration_doubtful", { msg: warning });
   await using opened = new Opened();
@@ -121,7 +121,7 @@ async function work(): Promise<number> {
   // A terminal's Ctrl-C reaches every process; what is to be done, the primary says.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
   const lost = new AbortController();
-  const started = keepYoungObjectsSmall();
+  const started = startLean();
   const onDisconnect = () => {
     // The primary has not waited for it: somebody is in a hurry.
     if (link?.stopping.aborted === true) process.exit(1);

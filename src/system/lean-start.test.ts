@@ -1,13 +1,13 @@
 import { getHeapSpaceStatistics } from "node:v8";
 import { afterEach, expect, test } from "vitest";
-import { keepYoungObjectsSmall } from "./young-objects.ts";
+import { startLean } from "./lean-start.ts";
 
 let end: (() => void) | undefined;
 afterEach(() => end?.());
 
 test("what is made and kept does not widen the room for young objects, until it may again", () => {
   const before = roomBytes();
-  end = keepYoungObjectsSmall();
+  end = startLean();
   const kept = [makeMany()];
   expect(roomBytes()).toBe(before);
   end();
