@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { type Address, parseAddress } from "../config/address.ts";
+import { mask } from "../config/option.ts";
 import { CommandError } from "./failure.ts";
 import type { Io } from "./io.ts";
 import { addSettings, loadSettings } from "./setting-options.ts";
@@ -18,7 +19,7 @@ export async function findAddress(command: Command, io: Io): Promise<Address> {
   if (address === undefined) {
     throw new CommandError(
       2,
-      `--address: expected an address such as "localhost:9201" or "unix:///path", got "${String(given)}"`,
+      `--address: expected an address such as "localhost:9201" or "unix:///path", got "${mask(String(given))}"`,
     );
   }
   if (address.kind === "tcp" && address.port === 0) {

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { mask } from "../config/option.ts";
 import { addConfig } from "./config.ts";
 import { addDev } from "./dev.ts";
 import { addEvaluate } from "./evaluate.ts";
@@ -53,6 +54,7 @@ export function createProgram(io: Io): Command {
     .configureOutput({
       writeOut: io.stdout,
       writeErr: io.stderr,
+      outputError: (text, write) => write(maskQuoted(text)),
       getOutHelpWidth: () => (io.isTerminal ? io.columns : 100),
       getErrHelpWidth: () => (io.isTerminal ? io.columns : 100),
       getOutHasColors: () => false,
@@ -69,4 +71,12 @@ export function createProgram(io: Io): Command {
   program.commandsGroup("Flags:");
   for (const add of [addList, addGet, addEvaluate, addSet, addKill, addRevive, addOverride]) add(program, io);
   return program;
+}
+
+/** What commander quotes is what it was given: a URL in the wrong place, or in `--databse=postgres://…`. */
+function maskQuoted(text: string): string {
+  return text.replace(
+    /'(--?[^=']*=)?(.*)'/s,
+    (_, option: string | undefined, given: string) => `'${option ?? ""}${mask(given)}'`,
+  );
 }

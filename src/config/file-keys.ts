@@ -1,4 +1,5 @@
 import { suggest } from "./nearest.ts";
+import { mask } from "./option.ts";
 import { keysOf, settingEntries, settingGroups } from "./settings.ts";
 import { OWN_KEYS, poolEntries, serverEntries } from "./upstreams/fields.ts";
 
@@ -51,7 +52,7 @@ export function isSecretKey(key: string): boolean {
 
 /** A key as it may be shown: what looks like one may be a key and its secret value without a blank in between. */
 export function showKey(key: string): string {
-  return isSecretKey(key) ? (/^[\w.[\]-]*/.exec(key)?.[0] ?? "") : key;
+  return isSecretKey(key) ? (/^[\w.[\]-]*/.exec(key)?.[0] ?? "") : mask(key);
 }
 
 function toPattern(key: string): string {

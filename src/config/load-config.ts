@@ -4,6 +4,7 @@ import { ConfigError } from "./config-error.ts";
 import type { ConfigFile } from "./config-file.ts";
 import type { Purpose } from "./contradictions.ts";
 import type { ConfigSources } from "./find-setting.ts";
+import { mask } from "./option.ts";
 import { type LoadedConfig, parseConfig } from "./parse-config.ts";
 
 export type { LoadedConfig } from "./parse-config.ts";
@@ -48,7 +49,7 @@ async function loadFile(source: string, path: string): Promise<ConfigFile> {
     const bytes = await buffer(createReadStream(path, { end: FILE_BYTES_MAX }));
     return parseConfigFile(path, new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {
-    throw new ConfigError([`${source}: cannot read ${JSON.stringify(path)}: ${describe(error)}`]);
+    throw new ConfigError([`${source}: cannot read ${JSON.stringify(mask(path))}: ${describe(error)}`]);
   }
 }
 

@@ -70,6 +70,12 @@ test.each([
   ["http://root:9201", "http://root:9201"],
   ["https://hunter2@root:1", "https:***@root:1"],
   ["token:hunter2", "token:***"],
+  ["postgres://me:hunter2", "postgres://me:***"],
+  ["postgres://me:hunter2/flags", "postgres://me:***"],
+  ["postgres://db:5432/flags", "postgres://db:5432/flags"],
+  ["http://root:92O1", "http://root:92O1"],
+  ["http://root:9201/#hunter2", "http://root:9201/#***"],
+  ["Bearer hunter2", "Bearer ***"],
 ])("mask() hides the password of %s", (text, masked) => {
   expect(option.mask(text)).toBe(masked);
 });

@@ -153,6 +153,10 @@ export function mask(given: string): string {
       .replace(/^([^:/@]*:?\/\/)?([^:/@]*):.*@/s, "$1$2:***@")
       // To an evaluator, a lone name may be a token.
       .replace(/^((?:http|grpc)s?:\/\/)[^:]*@/, "$1***@")
+      // Cut off before its host: what stands there is no port.
+      .replace(/^(?!https?:|grpcs?:)([a-z+]+:\/\/[^:/@]+):(?!\d+(?:[/?]|$))[^@]+$/is, "$1:***")
+      .replace(/^([a-z+]+:\/\/[^#]*)#.+$/is, "$1#***")
+      .replace(/^(basic|bearer)\s+\S.*$/is, "$1 ***")
       .replaceAll(/(password|sslkey|token|secret)([=:])[^&\s]*/gi, "$1$2***")
   );
 }
