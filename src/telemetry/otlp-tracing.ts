@@ -12,14 +12,21 @@ import {
 } from "@opentelemetry/api";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-grpc";
 import { core, NodeSDK, resources } from "@opentelemetry/sdk-node";
+import { hideSecrets } from "../system/hide-secrets.ts";
 import { RPC_CODES } from "../system/rpc-codes.ts";
+import { otlpSecrets } from "./otlp-secrets.ts";
 import type { TracedRpc, Tracing, TracingOptions } from "./tracing.ts";
+
+/** The SDK tells problems with stack and all. */
+const PROBLEM_CHARACTERS_MAX = 4_000;
 
 /**
  * Starts OpenTelemetry's SDK for traces alone. It belongs to the process: one at a time.
  * Endpoint, headers, sampler and batching are the SDK's to read from its own variables.
  */
-export function openOtlpTracing(options: TracingOptions): Tracing {
+export function openOtlpTracing(given: TracingOptions): Tracing {
+  const clean = hideSecrets(otlpSecrets(given.env), PROBLEM_CHARACTERS_MAX);
+  const options = { ...given, onProblem: (message: string) => given.onProblem(clean(message)) };
   const sdk = startSdk(options);
   const tracer = trace.getTracer("pbflagd", options.serviceVersion);
 

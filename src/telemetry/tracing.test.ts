@@ -1,11 +1,10 @@
 import { execFile } from "node:child_process";
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { beforeAll, expect, inject, test } from "vitest";
 import { bundleScript, linkPackages } from "../../test/support/bundle.ts";
+import { asRecord, openOtlpCollector } from "../../test/support/otlp-collector.ts";
 
 // The SDK belongs to a process and is loaded into it for good, so each test runs a process of its own.
 
@@ -51,7 +50,7 @@ const TWO_REQUESTS = `
 `;
 
 test("an RPC, its evaluation and its store call form one trace, continued from the caller's", async () => {
-  await using collector = await openHttpCollector();
+  await using collector = await openOtlpCollector();
   const output = await runTraced(TWO_REQUESTS, {
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
@@ -91,7 +90,7 @@ test("an RPC, its evaluation and its store call form one trace, continued from t
 });
 
 test("only traces are exported, and no resource holds the command line with the secrets in it", async () => {
-  await using collector = await openHttpCollector();
+  await using collector = await openOtlpCollector();
   await runTraced(
     TWO_REQUESTS,
     { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" },
@@ -104,7 +103,7 @@ test("only traces are exported, and no resource holds the command line with the 
 });
 
 test("the service's name is the operator's to set", async () => {
-  await using collector = await openHttpCollector();
+  await using collector = await openOtlpCollector();
   await runTraced(TWO_REQUESTS, {
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/v1/traces`,
     OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json",
@@ -114,7 +113,7 @@ test("the service's name is the operator's to set", async () => {
 });
 
 test("an RPC that fails carries its code, and is an error only if the server is at fault", async () => {
-  await using collector = await openHttpCollector();
+  await using collector = await openOtlpCollector();
   const output = await runTraced(
     `
       for (const [protocol, code] of [["connect", "internal"], ["connect", "not_found"], ["grpc-web", "unavailable"]]) {
@@ -163,7 +162,7 @@ test("exports over gRPC where no protocol is named", async () => {
 
 test("a collector that does not answer is reported, and holds up neither calls nor the end", async () => {
   // Accepts connections and says nothing.
-  await using collector = await openHttpCollector({ silent: true });
+  await using collector = await openOtlpCollector({ silent: true });
   const output = await runTraced(TWO_REQUESTS, {
     OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
@@ -228,52 +227,6 @@ async function runTraced(
   return asRecord(JSON.parse(stdout));
 }
 
-interface ReceivedSpan {
-  readonly name: string;
-  readonly kind: number;
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly parentSpanId: string | undefined;
-  readonly status: { readonly code: number };
-  readonly attributes: Readonly<Record<string, unknown>>;
-}
-
-/** Receives OTLP as JSON over HTTP. */
-async function openHttpCollector({ silent = false } = {}) {
-  const requests: { readonly path: string; readonly body: Readonly<Record<string, unknown>> }[] = [];
-  const server = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on("data", (chunk: Buffer) => chunks.push(chunk));
-    request.on("end", () => {
-      requests.push({
-        path: request.url ?? "",
-        body: asRecord(JSON.parse(Buffer.concat(chunks).toString())),
-      });
-      if (!silent) response.setHeader("content-type", "application/json").end("{}");
-    });
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  const port = typeof address === "object" && address !== null ? address.port : 0;
-  const resourceSpans = () => requests.flatMap(({ body }) => listOf(body["resourceSpans"]));
-  return {
-    url: `http://127.0.0.1:${port}`,
-    requests,
-    resource: () => attributesOf(asRecord(resourceSpans()[0]?.["resource"])["attributes"]),
-    spans: () =>
-      resourceSpans()
-        .flatMap((resource) => listOf(resource["scopeSpans"]))
-        .flatMap((scope) => listOf(scope["spans"]))
-        .map(toSpan),
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
-}
-
 /** Receives OTLP over gRPC, and keeps the bytes. */
 async function openGrpcCollector() {
   const exports: Buffer[] = [];
@@ -309,33 +262,6 @@ async function openGrpcCollector() {
       server.forceShutdown();
     },
   };
-}
-
-function toSpan(span: Readonly<Record<string, unknown>>): ReceivedSpan {
-  const parent = span["parentSpanId"];
-  return {
-    name: String(span["name"]),
-    kind: Number(span["kind"]),
-    traceId: String(span["traceId"]),
-    spanId: String(span["spanId"]),
-    parentSpanId: typeof parent === "string" && parent !== "" ? parent : undefined,
-    status: { code: Number(asRecord(span["status"])["code"]) },
-    attributes: attributesOf(span["attributes"]),
-  };
-}
-
-function attributesOf(attributes: unknown): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(
-    listOf(attributes).map(({ key, value }) => [String(key), Object.values(asRecord(value))[0]]),
-  );
-}
-
-function listOf(value: unknown): Readonly<Record<string, unknown>>[] {
-  return Array.isArray(value) ? value.map(asRecord) : [];
-}
-
-function asRecord(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null ? Object.fromEntries(Object.entries(value)) : {};
 }
 
 function only<T>(items: readonly T[]): T {

@@ -1,4 +1,5 @@
 import type { Clock } from "../../system/clock.ts";
+import { hideSecrets } from "../../system/hide-secrets.ts";
 import { UpstreamError } from "../upstream-error.ts";
 import type { UpstreamSettings } from "../upstream-settings.ts";
 import { authHeaders } from "./auth-headers.ts";
@@ -7,7 +8,7 @@ import { openHttpTransport } from "./http/http-transport.ts";
 import { parseTarget } from "./parse-target.ts";
 import { openDialer } from "./socket/dialer.ts";
 import type { Transport } from "./transport.ts";
-import { createUpstreamWords } from "./upstream-words.ts";
+import { WORDS_MAX } from "./upstream-words.ts";
 
 export interface TransportOptions {
   readonly settings: UpstreamSettings;
@@ -30,7 +31,7 @@ export function openTransport({ settings, clock, headers, openExec }: TransportO
   }
   const target = parseTarget(settings);
   const identity = authHeaders(settings, target.credentials);
-  const words = createUpstreamWords({ identity, credentials: target.credentials });
+  const words = hideSecrets({ headers: Object.values(identity), credentials: target.credentials }, WORDS_MAX);
   const dialer = openDialer({ target, settings, words, clock });
   const wire = { target, dialer, connection, identity, words, headers, clock };
   return target.protocol === "grpc" ? openGrpcTransport(wire) : openHttpTransport(wire);

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
-import { createUpstreamWords } from "../upstream-words.ts";
+import { hideSecrets } from "../../../system/hide-secrets.ts";
+import { WORDS_MAX } from "../upstream-words.ts";
 import { whyNotReached } from "./why-not-reached.ts";
 
-const words = createUpstreamWords({ identity: { "x-api-key": "k3y" }, credentials: undefined });
+const words = hideSecrets({ headers: ["k3y"], credentials: undefined }, WORDS_MAX);
 const NOTHING = { isSilentAfterHandshake: false, hasCertificate: false, words };
 const openSsl = (reason: string) =>
   `80E8:error:0A000412:SSL routines:ssl3_read_bytes:${reason}:../deps/rec_layer_s3.c:1600:SSL alert number 42\n`;
