@@ -105,6 +105,9 @@ function spawnServe({ args, env = {}, fileKilobytesMax, uid }: DaemonOptions) {
   return { child, exited, ...follow(child) };
 }
 
+/** A line of the format `pretty`. */
+const SERVING_FOR_PEOPLE = / info +serving address=(\{[^}]*\})/;
+
 function follow(child: ChildProcess) {
   const log: LogLine[] = [];
   const { stdout, stderr } = child;
@@ -115,6 +118,8 @@ function follow(child: ChildProcess) {
       const line = toLogLine(text);
       log.push(line);
       if (line.event === "serving") resolve(line["address"] as { port: number });
+      const [, address] = SERVING_FOR_PEOPLE.exec(text) ?? [];
+      if (address !== undefined) resolve(JSON.parse(address) as { port: number });
     });
   });
   return { log, serving };
