@@ -118,8 +118,8 @@ export class CachedStates implements States {
     return this.#flags.revision;
   }
 
-  freshUntil(flagIds: readonly string[]): number {
-    return this.#flags.freshUntil(flagIds);
+  freshUntil(flagId: string): number {
+    return this.#flags.freshUntil(flagId);
   }
 
   countHits(count: number): void {

@@ -141,14 +141,10 @@ export class FreshCache<V> {
     return this.#revision;
   }
 
-  /** Until when what is remembered under all of these keys is fresh, if the revision stays. -Infinity: something is not. */
-  freshUntil(keys: readonly string[]): number {
-    let until = this.#options.ttlMs > 0 ? Infinity : -Infinity;
-    for (const key of keys) {
-      const entry = this.#demands.has(key) ? undefined : this.peek(key);
-      until = Math.min(until, entry?.freshUntil ?? -Infinity);
-    }
-    return until > this.#options.clock.now() ? until : -Infinity;
+  /** Until when what is remembered under this key is fresh, if the revision stays. -Infinity: there is nothing that is. */
+  freshUntil(key: string): number {
+    if (this.#options.ttlMs === 0 || this.#demands.has(key)) return -Infinity;
+    return this.peek(key)?.freshUntil ?? -Infinity;
   }
 
   /** A promise only where the store has to be asked. `now` is on the monotonic clock. Never rejects. */

@@ -2,14 +2,7 @@ import { expect, test } from "vitest";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../../test/support/flag-builders.ts";
 import { Latest } from "../system/latest.ts";
-import {
-  BulkMemory,
-  canExist,
-  canHaveOverrides,
-  Evaluator,
-  type MaybeLater,
-  type States,
-} from "./evaluator.ts";
+import { BulkMemory, Evaluator, type MaybeLater, type States } from "./evaluator.ts";
 import { afterPoll, type KillSet } from "./kill-set.ts";
 import type { FlagState, Found, Overrides } from "./state.ts";
 
@@ -55,10 +48,10 @@ test("a killed flag is answered without any look-up", async () => {
     source: "killed",
   });
   expect(await evaluator.evaluate("archived/7", "")).toEqual({ value: undefined, source: "killed" });
-  expect(await evaluator.evaluateMany(["digest/1"], "")).toEqual([
+  expect(await evaluator.evaluateMany(["digest/1"], "user-1")).toEqual([
     { value: flagValue("daily"), source: "killed" },
   ]);
-  expect(states.askedFlags).toEqual([]);
+  expect([states.askedFlags, states.askedEntities]).toEqual([[], []]);
 });
 
 test("a kill that arrives while the store is asked counts", async () => {
@@ -66,6 +59,20 @@ test("a kill that arrives while the store is asked counts", async () => {
   states.rows.set("digest/1", stateOf("digest/1"));
   states.later = true;
   const [one, many] = [evaluator.evaluate("digest/1", ""), evaluator.evaluateMany(["digest/1"], "")];
+  kill("digest/1");
+  expect((await one).source).toBe("killed");
+  expect((await many)[0]?.source).toBe("killed");
+});
+
+test("a kill that arrives while the store is asked for an entity counts more than an override", async () => {
+  const { evaluator, states, kill } = createEvaluator();
+  states.entities.set("user-1", new Map([["digest/1", overrideOf("digest/1", "user-1")]]));
+  void evaluator.evaluate("digest/1", "");
+  states.later = true;
+  const [one, many] = [
+    evaluator.evaluate("digest/1", "user-1"),
+    evaluator.evaluateMany(["digest/1"], "user-1"),
+  ];
   kill("digest/1");
   expect((await one).source).toBe("killed");
   expect((await many)[0]?.source).toBe("killed");
@@ -97,6 +104,7 @@ test("an override look-up that failed leaves the answer to the global state", as
   states.entitiesAway = true;
   expect((await evaluator.evaluate("digest/1", "user-1")).source).toBe("global");
   states.away = true;
+  states.revision += 1;
   expect(await evaluator.evaluate("digest/1", "user-1")).toEqual({
     value: flagValue("daily"),
     source: "default",
@@ -135,19 +143,61 @@ test("what was decided for all is decided again only once something has changed"
   expect((await ask("")).evaluations.map(({ source }) => source)).toEqual(["global", "killed"]);
 });
 
+test("what one call decided of a flag holds for all others until something has changed", async () => {
+  const { evaluator, states, kill, table } = createEvaluator();
+  states.rows.set("digest/1", stateOf("digest/1"));
+  states.entities.set("user-1", new Map([["digest/1", overrideOf("digest/1", "user-1")]]));
+  const ask = async (flagId: string, entityId = "") => {
+    states.askedFlags.length = 0;
+    const { source } = await evaluator.evaluate(flagId, entityId);
+    return `${source}${states.askedFlags.length > 0 ? " anew" : ""}`;
+  };
+  expect([await ask("digest/1", "user-1"), await ask("digest/1")]).toEqual(["override anew", "global"]);
+  expect([await ask("digest/1", "user-1"), await ask("digest/1", "user-2")]).toEqual(["override", "global"]);
+  expect(await ask("digest/2")).toBe("default anew");
+  expect(states.hits, "counted as look-ups all the same").toBe(3);
+
+  states.askedFlags.length = 0;
+  const forUser = await evaluator.evaluateMany(["digest/2", "digest/1"], "user-1");
+  const forAll = await evaluator.evaluateMany(["digest/2", "digest/1"], "");
+  expect(forUser.map(({ source }) => source)).toEqual(["default", "override"]);
+  expect(forAll.map(({ source }) => source)).toEqual(["default", "global"]);
+  expect([states.askedFlags, states.hits]).toEqual([[], 7]);
+
+  states.rows.delete("digest/1");
+  states.revision += 1;
+  expect([await ask("digest/1"), await ask("digest/1")]).toEqual(["default anew", "default"]);
+  kill("digest/1");
+  expect([await ask("digest/1"), await ask("digest/2")]).toEqual(["killed", "default anew"]);
+  kill();
+  table.replace(tableOf(defineFlag("digest/1", { layer: "" })));
+  expect([await ask("digest/1", "user-1"), await ask("digest/2")]).toEqual(["default anew", "default anew"]);
+});
+
+test("what is not fresh, arrived late or is of a flag that nobody defined is decided each time", async () => {
+  const { evaluator, states } = createEvaluator();
+  const asksAgain = async (flagId: string) => {
+    await evaluator.evaluate(flagId, "");
+    states.askedFlags.length = 0;
+    await evaluator.evaluate(flagId, "");
+    return states.askedFlags.length > 0;
+  };
+  expect(await asksAgain("unknown/1")).toBe(true);
+  states.until = -1;
+  expect(await asksAgain("digest/1"), "its time is over").toBe(true);
+  states.until = Infinity;
+  states.later = true;
+  expect(await asksAgain("digest/1"), "something newer may have arrived meanwhile").toBe(true);
+  states.later = false;
+  states.away = true;
+  expect(await asksAgain("digest/1"), "unavailable").toBe(true);
+});
+
 test("the flags that a call decided are told once, together and with their own ids", async () => {
   const { evaluator, told } = createEvaluator();
   await evaluator.evaluate("digest.frequency", "user-1");
   await evaluator.evaluateMany(["digest/2", "unknown/1"], "");
   expect(told).toEqual(["digest/1 default", "digest/2 default,unknown/1 default"]);
-});
-
-test("the length of an id counts in characters, as the database counts them", () => {
-  expect(canHaveOverrides("😀".repeat(255))).toBe(true);
-  expect(canHaveOverrides("😀".repeat(256))).toBe(false);
-  expect(canHaveOverrides("e".repeat(256))).toBe(false);
-  expect(canExist("😀".repeat(512))).toBe(true);
-  expect(canExist("f".repeat(513))).toBe(false);
 });
 
 /** Rows in a test's hands. */
@@ -199,8 +249,9 @@ function createEvaluator() {
   const states = new HandStates();
   const killSet = new Latest<KillSet | undefined>(undefined);
   const told: string[] = [];
+  const table = new Latest(flags);
   const evaluator = new Evaluator({
-    flags: new Latest(flags),
+    flags: table,
     killSet,
     states,
     clock: new FakeClock(),
@@ -212,5 +263,5 @@ function createEvaluator() {
     const stamp = { version: undefined, askedAt: 0 };
     killSet.replace(afterPoll(undefined, { flagIds: new Set(flagIds), overrides: [], stamp, readAt: 0 }));
   };
-  return { evaluator, states, told, kill };
+  return { evaluator, states, told, kill, table };
 }

@@ -1,8 +1,10 @@
-import type { FlagDefinition, FlagTable } from "../flags/definition.ts";
+import type { FlagTable } from "../flags/definition.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Latest } from "../system/latest.ts";
-import type { KillSet } from "./kill-set.ts";
-import { decide, type Evaluation } from "./precedence.ts";
+import { type AskedFlag, AskedFlags } from "./asked-flags.ts";
+import { canHaveOverrides } from "./ids.ts";
+import { isKilled, type KillSet } from "./kill-set.ts";
+import { decide, decideForAll, type Evaluation } from "./precedence.ts";
 import type { FlagState, Found, Override, Overrides } from "./state.ts";
 
 /** A promise only where the answer is not in memory. */
@@ -19,8 +21,8 @@ export interface States {
   overrides(entityId: string, now: number): MaybeLater<Found<Overrides>>;
   /** Another number whenever something else is remembered of any flag. */
   readonly flagsRevision: number;
-  /** Until when all of these are found fresh as long as `flagsRevision` is what it is. -Infinity: one of them is not. */
-  freshUntil(flagIds: readonly string[]): number;
+  /** Until when this one is found fresh as long as `flagsRevision` is what it is. -Infinity: it is not. */
+  freshUntil(flagId: string): number;
   /** Counts so many look-ups of flags that need not be made again. */
   countHits(count: number): void;
 }
@@ -46,34 +48,14 @@ export interface EvaluatorOptions {
   readonly onDecidedOne?: (flagId: string, entityId: string, evaluation: Evaluation) => void;
 }
 
-/** A flag that was asked for, as the call found it. */
-interface Asked {
-  readonly id: string;
-  readonly definition: FlagDefinition | undefined;
-  /** Whether the kill set held it when the look-ups set out: then there is no state to decide from. */
-  readonly killed: boolean;
-}
-
-/** What a call decides its flags from, beside their states. */
-interface Gathered {
-  readonly entityId: string;
-  /** The kill set when the look-ups set out. */
-  readonly kills: KillSet | undefined;
-  /** Undefined: nobody asked for any. */
-  readonly overrides: Found<Overrides> | undefined;
-}
-
-/**
- * The flags of a call, as they are found in a flag table and a kill set. Of those it knows the revisions: a list that
- * nobody asks for any more keeps neither in memory.
- */
+/** The flags of a call. Of table and kill set it knows the revisions: a list nobody asks for any more keeps neither in memory. */
 interface AskedTogether {
   readonly tableRevision: number;
   readonly killsRevision: number;
-  readonly asked: readonly Asked[];
-  /** Those whose state is looked up. */
+  readonly asked: readonly AskedFlag[];
+  /** Ids of those whose state is looked up. */
   readonly lookedUp: readonly string[];
-  /** Whether one of them may have overrides. */
+  /** Whether an override may apply to one of them. */
   readonly isVarying: boolean;
 }
 
@@ -101,74 +83,82 @@ const NOTHING_KNOWN: Found<never> = { kind: "unavailable" };
 /** Answers flags for entities: first it gathers what is known, then it decides. Always answers; never throws. */
 export class Evaluator {
   readonly #options: EvaluatorOptions;
+  readonly #flags: AskedFlags;
 
   constructor(options: EvaluatorOptions) {
     this.#options = options;
+    this.#flags = new AskedFlags(options);
   }
 
   /** An empty `entityId` asks for the flag's global value. */
   evaluate(flagId: string, entityId: string): MaybeLater<Evaluation> {
-    const { flags, killSet, states, clock } = this.#options;
-    const kills = killSet.value;
-    const asked = find(flags.value, kills, flagId);
+    const { states, clock } = this.#options;
+    const asked = this.#flags.find(flagId);
     // A killed flag needs no look-up, and waits for none.
-    if (asked.killed) return this.#decideOne(asked, NOTHING_KNOWN, { entityId, kills, overrides: undefined });
+    if (asked.fixed !== undefined) return this.#tellOne(asked, entityId, asked.fixed);
 
     const now = clock.now();
     const overrides =
-      varies(asked.definition) && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
-    const state = hasState(asked) ? states.flagState(asked.id, now) : NOTHING_KNOWN;
-    if (isLater(overrides) || isLater(state)) {
-      return Promise.all([state, overrides]).then(([laterState, laterOverrides]) =>
-        this.#decideOne(asked, laterState, { entityId, kills, overrides: laterOverrides }),
-      );
+      asked.varies && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
+    if (isLater(overrides))
+      return this.#evaluateLater(asked, entityId, states.flagState(asked.id, now), overrides);
+
+    const known = asked.forAll(states.flagsRevision, now);
+    if (known !== undefined) {
+      states.countHits(1);
+      return this.#tellOne(asked, entityId, decideFor(asked, overrides, known));
     }
-    return this.#decideOne(asked, state, { entityId, kills, overrides });
+    const state = states.flagState(asked.id, now);
+    if (isLater(state)) return this.#evaluateLater(asked, entityId, state, overrides);
+    return this.#tellOne(asked, entityId, decideFor(asked, overrides, this.#decideForAll(asked, state)));
   }
 
   /**
-   * One answer for each id, in their order; one look-up for the entity and one for all flags. `memory` is that of these
-   * very flags; the array is the same as the last time where nothing has changed and the entity has no overrides.
+   * One answer for each id, in their order; one look-up for the entity and at most one for all flags. `memory` is that of
+   * these very flags; the array is the same as the last time where nothing has changed and the entity has no overrides.
    */
   evaluateMany(
     flagIds: readonly string[],
     entityId: string,
     memory?: BulkMemory,
   ): MaybeLater<readonly Evaluation[]> {
-    const { killSet, states, clock } = this.#options;
-    const kills = killSet.value;
+    const { states, clock } = this.#options;
     const together = this.#findAll(flagIds, memory);
+    const { asked, lookedUp } = together;
     const now = clock.now();
     const overrides =
       together.isVarying && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
-    const known = isLater(overrides) || hasOverrides(overrides) ? undefined : memory?.decidedForAll;
-    if (known !== undefined && this.#stillHolds(known, now)) {
-      if (together.lookedUp.length > 0) states.countHits(together.lookedUp.length);
-      this.#options.onDecided?.({ flags: together.asked, entityId, evaluations: known.evaluations });
-      return known.evaluations;
+    if (isLater(overrides))
+      return this.#evaluateAllLater(asked, entityId, this.#lookUp(lookedUp, now), overrides);
+
+    const applying = hasOverrides(overrides) ? overrides : undefined;
+    const known = this.#recall(asked, applying, { memory, now });
+    if (known !== undefined) {
+      if (lookedUp.length > 0) states.countHits(lookedUp.length);
+      return this.#tellAll(asked, entityId, known);
     }
-    const found = together.lookedUp.length === 0 ? [] : states.flagStates(together.lookedUp, now);
-    if (isLater(overrides) || isLater(found)) {
-      return Promise.all([found, overrides]).then(([laterFound, laterOverrides]) =>
-        this.#decideAll(together, laterFound, { entityId, kills, overrides: laterOverrides }),
-      );
-    }
-    const evaluations = this.#decideAll(together, found, { entityId, kills, overrides });
-    if (memory !== undefined && !hasOverrides(overrides)) this.#keep(memory, together.lookedUp, evaluations);
-    return evaluations;
+    const found = this.#lookUp(lookedUp, now);
+    if (isLater(found)) return this.#evaluateAllLater(asked, entityId, found, overrides);
+    let next = 0;
+    const evaluations = asked.map((one) => {
+      const forAll = one.fixed ?? this.#decideForAll(one, found[next++] ?? NOTHING_KNOWN);
+      return decideFor(one, applying, forAll);
+    });
+    if (applying === undefined) this.#keep(memory, asked, evaluations);
+    return this.#tellAll(asked, entityId, evaluations);
   }
 
   #findAll(flagIds: readonly string[], memory: BulkMemory | undefined): AskedTogether {
     const { flags, killSet } = this.#options;
     const known = memory?.askedTogether;
     if (known?.tableRevision === flags.revision && known.killsRevision === killSet.revision) return known;
-    const asked = flagIds.map((flagId) => find(flags.value, killSet.value, flagId));
+    const asked = flagIds.map((flagId) => this.#flags.find(flagId));
     const together = {
       tableRevision: flags.revision,
       killsRevision: killSet.revision,
       asked,
-      lookedUp: asked.filter(hasState).map(({ id }) => id),
-      isVarying: asked.some(({ definition }) => varies(definition)),
+      lookedUp: asked.filter(({ fixed }) => fixed === undefined).map(({ id }) => id),
+      isVarying: asked.some(({ varies }) => varies),
     };
     if (memory !== undefined) {
       memory.askedTogether = together;
@@ -177,104 +167,125 @@ export class Evaluator {
     return together;
   }
 
-  #stillHolds({ flagsRevision, until }: DecidedForAll, now: number): boolean {
-    return flagsRevision === this.#options.states.flagsRevision && now < until;
+  #lookUp(flagIds: readonly string[], now: number): MaybeLater<readonly Found<FlagState>[]> {
+    return flagIds.length === 0 ? [] : this.#options.states.flagStates(flagIds, now);
   }
 
-  /** Nothing is gained by keeping what is not fresh. */
-  #keep(memory: BulkMemory, lookedUp: readonly string[], evaluations: readonly Evaluation[]): void {
+  /** What is remembered of all of these flags comes to this. Undefined: of one of them it does not hold any more. */
+  #recall(
+    asked: readonly AskedFlag[],
+    overrides: Found<Overrides> | undefined,
+    { memory, now }: { readonly memory: BulkMemory | undefined; readonly now: number },
+  ): readonly Evaluation[] | undefined {
     const { flagsRevision } = this.#options.states;
-    const until = this.#options.states.freshUntil(lookedUp);
-    memory.decidedForAll = until === -Infinity ? undefined : { flagsRevision, until, evaluations };
-  }
-
-  #decideOne(asked: Asked, state: Found<FlagState>, gathered: Gathered): Evaluation {
-    const evaluation = this.#decide(asked, state, gathered);
-    this.#options.onDecidedOne?.(asked.id, gathered.entityId, evaluation);
-    return evaluation;
-  }
-
-  /** `found` holds a state for each flag that has one, in their order. */
-  #decideAll(
-    { asked }: AskedTogether,
-    found: readonly Found<FlagState>[],
-    gathered: Gathered,
-  ): readonly Evaluation[] {
-    let next = 0;
+    const together = overrides === undefined ? memory?.decidedForAll : undefined;
+    if (together?.flagsRevision === flagsRevision && now < together.until) return together.evaluations;
     const evaluations: Evaluation[] = [];
     for (const one of asked) {
-      const state = (hasState(one) ? found[next++] : undefined) ?? NOTHING_KNOWN;
-      evaluations.push(this.#decide(one, state, gathered));
+      const forAll = one.forAll(flagsRevision, now);
+      if (forAll === undefined) return undefined;
+      evaluations.push(decideFor(one, overrides, forAll));
     }
-    this.#options.onDecided?.({ flags: asked, entityId: gathered.entityId, evaluations });
+    if (overrides === undefined) this.#keep(memory, asked, evaluations);
     return evaluations;
   }
 
+  /** Nothing is gained by keeping what is not fresh. */
+  #keep(
+    memory: BulkMemory | undefined,
+    asked: readonly AskedFlag[],
+    evaluations: readonly Evaluation[],
+  ): void {
+    if (memory === undefined) return;
+    const { flagsRevision } = this.#options.states;
+    let until = Infinity;
+    for (const one of asked) until = Math.min(until, one.decidedUntil(flagsRevision));
+    memory.decidedForAll = until === -Infinity ? undefined : { flagsRevision, until, evaluations };
+  }
+
+  /** What everybody without an override is answered, at once: that is remembered as long as the state is fresh. */
+  #decideForAll(asked: AskedFlag, state: Found<FlagState>): Evaluation {
+    const { states } = this.#options;
+    const forAll = decideForAll({ definition: asked.definition, killed: false, state });
+    if (state.kind === "fresh") asked.remember(forAll, states.flagsRevision, states.freshUntil(asked.id));
+    return forAll;
+  }
+
+  async #evaluateLater(
+    asked: AskedFlag,
+    entityId: string,
+    state: MaybeLater<Found<FlagState>>,
+    overrides: MaybeLater<Found<Overrides>> | undefined,
+  ): Promise<Evaluation> {
+    const [laterState, laterOverrides] = await Promise.all([state, overrides]);
+    return this.#tellOne(asked, entityId, this.#decideLate(asked, laterState, laterOverrides));
+  }
+
+  /** `found` holds a state for each flag that has one, in their order. */
+  async #evaluateAllLater(
+    asked: readonly AskedFlag[],
+    entityId: string,
+    found: MaybeLater<readonly Found<FlagState>[]>,
+    overrides: MaybeLater<Found<Overrides>> | undefined,
+  ): Promise<readonly Evaluation[]> {
+    const [laterFound, laterOverrides] = await Promise.all([found, overrides]);
+    let next = 0;
+    const evaluations = asked.map(
+      (one) => one.fixed ?? this.#decideLate(one, laterFound[next++] ?? NOTHING_KNOWN, laterOverrides),
+    );
+    return this.#tellAll(asked, entityId, evaluations);
+  }
+
   /** The kill set is looked at again here, so that a kill that arrived during the look-ups counts. */
-  #decide(asked: Asked, state: Found<FlagState>, { kills, overrides }: Gathered): Evaluation {
-    const { id, definition } = asked;
-    const current = this.#options.killSet.value;
-    const killed = asked.killed || (current !== kills && isKilled(current, id));
-    const override = overrides !== undefined && varies(definition) ? overrideOf(overrides, id) : undefined;
-    return decide({ definition, killed, override, state });
+  #decideLate(
+    asked: AskedFlag,
+    state: Found<FlagState>,
+    overrides: Found<Overrides> | undefined,
+  ): Evaluation {
+    const { definition } = asked;
+    const killed = isKilled(this.#options.killSet.value, asked.id);
+    const forAll = decideForAll({ definition, killed, state });
+    return decide({ definition, killed, override: overrideOf(asked, overrides), forAll });
+  }
+
+  #tellOne(asked: AskedFlag, entityId: string, evaluation: Evaluation): Evaluation {
+    this.#options.onDecidedOne?.(asked.id, entityId, evaluation);
+    return evaluation;
+  }
+
+  #tellAll(
+    flags: readonly AskedFlag[],
+    entityId: string,
+    evaluations: readonly Evaluation[],
+  ): readonly Evaluation[] {
+    this.#options.onDecided?.({ flags, entityId, evaluations });
+    return evaluations;
   }
 }
 
-function find(table: FlagTable, kills: KillSet | undefined, flagId: string): Asked {
-  const definition = table.find(flagId);
-  const id = definition?.id ?? flagId;
-  return { id, definition, killed: isKilled(kills, id) };
+/** What is decided at once: no kill can have arrived since the flag was found. */
+function decideFor(
+  asked: AskedFlag,
+  overrides: Found<Overrides> | undefined,
+  forAll: Evaluation,
+): Evaluation {
+  const override = overrideOf(asked, overrides);
+  if (override === undefined) return forAll;
+  return decide({ definition: asked.definition, killed: false, override, forAll });
 }
 
-/** Whether its state is looked up. */
-function hasState({ id, definition, killed }: Asked): boolean {
-  return !killed && (definition !== undefined || canExist(id));
-}
-
-function isKilled(kills: KillSet | undefined, flagId: string): boolean {
-  return kills?.flagIds.has(flagId) ?? false;
+/** Undefined: none is known, or none can apply. */
+function overrideOf(
+  { id, varies }: AskedFlag,
+  overrides: Found<Overrides> | undefined,
+): Found<Override> | undefined {
+  if (!varies || overrides === undefined || overrides.kind === "unavailable") return undefined;
+  const value = overrides.value?.get(id);
+  return value === undefined ? undefined : { kind: overrides.kind, value };
 }
 
 function hasOverrides(overrides: Found<Overrides> | undefined): boolean {
   return overrides !== undefined && overrides.kind !== "unavailable" && (overrides.value?.size ?? 0) > 0;
-}
-
-/** Undefined: none is known. */
-function overrideOf(overrides: Found<Overrides>, flagId: string): Found<Override> | undefined {
-  if (overrides.kind === "unavailable") return undefined;
-  const value = overrides.value?.get(flagId);
-  return value === undefined ? undefined : { kind: overrides.kind, value };
-}
-
-function varies(definition: FlagDefinition | undefined): boolean {
-  return definition !== undefined && definition.layer !== "";
-}
-
-const FLAG_ID_LENGTH_MAX = 512;
-const ENTITY_ID_LENGTH_MAX = 255;
-
-/** An id that no database can hold needs no look-up. */
-export function canExist(flagId: string): boolean {
-  return flagId !== "" && !isLonger(flagId, FLAG_ID_LENGTH_MAX) && !hasControlCharacter(flagId);
-}
-
-/** Whether an entity of this name can have overrides. */
-export function canHaveOverrides(entityId: string): boolean {
-  return entityId !== "" && !isLonger(entityId, ENTITY_ID_LENGTH_MAX) && !hasControlCharacter(entityId);
-}
-
-/** Counts characters as the database does: one outside the basic plane, an emoji for instance, is one and not two. */
-function isLonger(text: string, charactersMax: number): boolean {
-  if (text.length <= charactersMax) return false;
-  return text.length > 2 * charactersMax || Array.from(text).length > charactersMax;
-}
-
-function hasControlCharacter(text: string): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code < 0x20 || code === 0x7f) return true;
-  }
-  return false;
 }
 
 /** Whether it has to be waited for. */

@@ -32,6 +32,10 @@ interface Correction {
   readonly stamp: Stamp;
 }
 
+export function isKilled(kills: KillSet | undefined, flagId: string): boolean {
+  return kills?.flagIds.has(flagId) ?? false;
+}
+
 /** The kill set after a poll; undefined if the poll is older than what is known. Newer corrections keep their say. */
 export function afterPoll(current: KillSet | undefined, polled: PolledKills): KillSet | undefined {
   const overrides = polled.overrides ?? current?.overrides ?? [];

@@ -2,7 +2,13 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { defineFlag, flagValue, overrideOf, stateOf } from "../../test/support/flag-builders.ts";
 import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
-import { decide, type Known, type Source } from "./precedence.ts";
+import {
+  decide as decideFor,
+  decideForAll,
+  type Evaluation,
+  type KnownForAll,
+  type Source,
+} from "./precedence.ts";
 import type { FlagState, Found, Mode, Override } from "./state.ts";
 
 const flag = defineFlag("digest/1");
@@ -10,6 +16,16 @@ const daily = flag.defaultValue;
 const weekly = flagValue("weekly");
 const never = flagValue("never");
 const wrongType = flagValue(true);
+
+/** All that can be known of a flag. */
+interface Known extends KnownForAll {
+  readonly override: Found<Override> | undefined;
+}
+
+/** Both halves of the chain. */
+function decide(known: Known): Evaluation {
+  return decideFor({ ...known, forAll: decideForAll(known) });
+}
 
 const KINDS = ["fresh", "stale", "cached"] as const;
 const MODES = ["enabled", "default", "killed"] as const;

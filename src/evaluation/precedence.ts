@@ -13,28 +13,36 @@ export interface Evaluation {
   readonly source: Source;
 }
 
-/** All that is known about one flag when it is decided. */
-export interface Known {
+/** What is known about one flag for everybody when it is decided. */
+export interface KnownForAll {
   /** Undefined for a flag that the descriptors do not define. */
   readonly definition: FlagDefinition | undefined;
   /** Whether the kill set holds the flag. */
   readonly killed: boolean;
-  /** Undefined where nobody asked: without an entity there is none. */
-  readonly override: Found<Override> | undefined;
   readonly state: Found<FlagState>;
 }
 
+/** What is known about it for one entity. */
+export interface Known extends Omit<KnownForAll, "state"> {
+  /** Undefined where nobody asked: without an entity there is none. */
+  readonly override: Found<Override> | undefined;
+  /** As `decideForAll` says. */
+  readonly forAll: Evaluation;
+}
+
 /**
- * The precedence chain: kill set, override, global state, compiled default. The first that applies answers.
+ * The precedence chain: kill set, override, global state, compiled default. The first that applies answers. What everybody
+ * is answered who has no override is the same for all of them, and decided apart.
  *
- * It decides from what was looked up before, and knows no clock, cache or network.
+ * Both decide from what was looked up before, and know no clock, cache or network.
  */
-export function decide(known: Known): Evaluation {
-  if (known.killed) return { value: known.definition?.defaultValue, source: "killed" };
-  return (
-    decideOverride(known.definition, known.override) ??
-    decideState(known.definition, known.state) ?? { value: known.definition?.defaultValue, source: "default" }
-  );
+export function decide({ definition, killed, override, forAll }: Known): Evaluation {
+  return (killed ? undefined : decideOverride(definition, override)) ?? forAll;
+}
+
+export function decideForAll({ definition, killed, state }: KnownForAll): Evaluation {
+  if (killed) return { value: definition?.defaultValue, source: "killed" };
+  return decideState(definition, state) ?? { value: definition?.defaultValue, source: "default" };
 }
 
 /** An override that is known always decides; one that is not leaves the decision to the global state. */

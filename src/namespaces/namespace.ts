@@ -1,14 +1,8 @@
 import type { CacheTier } from "../cache/cached-states.ts";
 import { type HitsAndMisses, holdsAt, type Known } from "../cache/fresh-cache.ts";
 import { refreshAhead } from "../cache/refresh-ahead.ts";
-import {
-  type BulkMemory,
-  canExist,
-  canHaveOverrides,
-  type Decided,
-  Evaluator,
-  type MaybeLater,
-} from "../evaluation/evaluator.ts";
+import { type BulkMemory, type Decided, Evaluator, type MaybeLater } from "../evaluation/evaluator.ts";
+import { canExist, canHaveOverrides } from "../evaluation/ids.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
 import type { Evaluation } from "../evaluation/precedence.ts";
 import type { FlagState, Found, Overrides } from "../evaluation/state.ts";

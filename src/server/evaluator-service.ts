@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import { canExist, canHaveOverrides } from "../evaluation/evaluator.ts";
+import { canExist, canHaveOverrides } from "../evaluation/ids.ts";
 import type { Found, Overrides } from "../evaluation/state.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import {

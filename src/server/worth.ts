@@ -1,5 +1,5 @@
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
-import { canExist, canHaveOverrides } from "../evaluation/evaluator.ts";
+import { canExist, canHaveOverrides } from "../evaluation/ids.ts";
 import { formatVersion, parseVersion, type Version } from "../evaluation/version.ts";
 import type { FlagTable } from "../flags/definition.ts";
 import { answerFrom, type Reaching, type ReachOptions, type Rows } from "./reach-version.ts";

@@ -1,5 +1,5 @@
 import { toBinary } from "@bufbuild/protobuf";
-import { canExist, canHaveOverrides } from "../evaluation/evaluator.ts";
+import { canExist, canHaveOverrides } from "../evaluation/ids.ts";
 import type { Mode, Override } from "../evaluation/state.ts";
 import { typeOf } from "../flags/flag-value.ts";
 import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
