@@ -1,4 +1,5 @@
 import type { MaybeLater, States } from "../evaluation/evaluator.ts";
+import { canHaveOverrides } from "../evaluation/ids.ts";
 import type { KillSet } from "../evaluation/kill-set.ts";
 import type { Remembered } from "../evaluation/remembered.ts";
 import type { FlagState, Found, Overrides } from "../evaluation/state.ts";
@@ -86,6 +87,7 @@ export class CachedStates implements States {
     this.#overrides = new FreshCache<Overrides>({
       ...common,
       ttlMs: options.overrideTtlMs,
+      isPossible: canHaveOverrides,
       memory: createEntityMemory<Entry<Overrides>>(options.overrideEntriesMax),
       fetch: (entityIds, atLeast) => store.overrides(entityIds, atLeast),
       onAnswer: (entityIds, { value }, stamp) =>

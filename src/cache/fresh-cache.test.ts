@@ -84,6 +84,21 @@ test("what is read together is counted together, by what was in memory and what 
   ]);
 });
 
+test("where a store can hold nothing a read finds nothing: nobody is asked, and nothing is remembered or counted", async () => {
+  const counted: HitsAndMisses[] = [];
+  const { cache, source } = createCache({
+    isPossible: (key) => key !== "impossible",
+    onRead: (reads) => counted.push(reads),
+  });
+  for (const isCut of [false, true]) {
+    source.cut = isCut;
+    expect(cache.read("impossible")).toEqual({ kind: "fresh", value: undefined });
+  }
+  expect([source.asked, cache.size, counted]).toEqual([[], 0, []]);
+  source.cut = false;
+  expect(await cache.read("possible")).toEqual({ kind: "fresh", value: "v1" });
+});
+
 test("a batch larger than the memory still answers every key", async () => {
   const { cache } = createCache({ memory: createEntityMemory<Entry<string>>(2) });
   const found = await cache.readMany(["a", "b", "c", "d"]);

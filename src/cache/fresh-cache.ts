@@ -79,6 +79,8 @@ export interface FreshCacheOptions<V> {
   readonly onAnswer?: (keys: readonly string[], answer: BatchAnswer<V>, stamp: Stamp) => void;
   /** What an answer told of a key took the place of what was known, or of nothing. */
   readonly onLearnt?: (key: string, previous: "none" | "good" | "outdated") => void;
+  /** Whether a store can hold anything under this key. If not, a read finds nothing there, and nobody is asked. Unset: it can. */
+  readonly isPossible?: (key: string) => boolean;
   /** Something was read: once for all keys that were read together. */
   readonly onRead?: (counted: HitsAndMisses) => void;
 }
@@ -98,6 +100,7 @@ interface Learnt<V> {
   readonly worth: Worth;
   readonly stamp: Stamp;
 }
+const NOTHING: Found<never> = { kind: "fresh", value: undefined };
 
 const ONE_HIT: HitsAndMisses = { hits: 1, misses: 0 };
 const ONE_MISS: HitsAndMisses = { hits: 0, misses: 1 };
@@ -150,7 +153,10 @@ export class FreshCache<V> {
   /** A promise only where the store has to be asked. `now` is on the monotonic clock. Never rejects. */
   read(key: string, now = this.#options.clock.now()): MaybeLater<Found<V>> {
     const known = this.#fromMemory(key, now);
-    this.#options.onRead?.(isMiss(known) ? ONE_MISS : ONE_HIT);
+    const isMissed = isMiss(known);
+    // Looking at each character takes as long as a look-up: only what is not in memory may be impossible.
+    if (isMissed && this.#options.isPossible?.(key) === false) return NOTHING;
+    this.#options.onRead?.(isMissed ? ONE_MISS : ONE_HIT);
     return known ?? this.#fromStore(key);
   }
 
@@ -396,16 +402,16 @@ export class FreshCache<V> {
     const { memory, ttlMs, isCut } = this.#options;
     const entry = memory.get(key);
     if (entry === undefined) return isCut() ? { kind: "unavailable" } : undefined;
-    const demand = this.#demands.get(key)?.kind;
+    const demand = this.#demands.get(key);
     if (ttlMs > 0 && demand === undefined && now < entry.freshUntil)
       return { kind: "fresh", value: entry.value };
-    if (isCut()) return this.#fallback(key, entry, "cached");
+    if (isCut()) return toFallback(entry, demand, "cached");
     if (now >= entry.retryFrom) {
-      const isExpired = demand === undefined || demand === "expired";
+      const isExpired = demand === undefined || demand.kind === "expired";
       if (ttlMs === 0 || !isExpired || now >= entry.waitFrom) return undefined;
       void this.#fetch(key);
     }
-    return this.#fallback(key, entry, entry.failed ? "cached" : "stale");
+    return toFallback(entry, demand, entry.failed ? "cached" : "stale");
   }
 
   async #fromStore(key: string): Promise<Found<V>> {
@@ -419,18 +425,15 @@ export class FreshCache<V> {
    */
   #afterFetch(key: string, fetched: Entry<V> | undefined): Found<V> {
     const kept = this.peek(key);
+    const demand = this.#demands.get(key);
     if (fetched === undefined)
-      return kept === undefined ? { kind: "unavailable" } : this.#fallback(key, kept, "cached");
+      return kept === undefined ? { kind: "unavailable" } : toFallback(kept, demand, "cached");
     const isOvertaken = kept !== undefined && isOlder(fetched.stamp, kept.stamp);
     const entry = isOvertaken ? kept : fetched;
-    if (fetched.failed || entry.failed) return this.#fallback(key, entry, "cached");
+    if (fetched.failed || entry.failed) return toFallback(entry, demand, "cached");
     const { ttlMs, clock } = this.#options;
-    const isFresh = !this.#demands.has(key) && (ttlMs === 0 || clock.now() < entry.freshUntil);
-    return isFresh ? { kind: "fresh", value: entry.value } : this.#fallback(key, entry, "stale");
-  }
-
-  #fallback(key: string, { value }: Entry<V>, kind: "stale" | "cached"): Found<V> {
-    return this.isWithdrawn(key) ? { kind: "unavailable" } : { kind, value };
+    const isFresh = demand === undefined && (ttlMs === 0 || clock.now() < entry.freshUntil);
+    return isFresh ? { kind: "fresh", value: entry.value } : toFallback(entry, demand, "stale");
   }
 
   /** Resolves once the store answered for this key, or failed to. Never rejects. */
@@ -589,6 +592,11 @@ export class FreshCache<V> {
     this.#revision += 1;
     return entry;
   }
+}
+
+/** What can be answered where nothing fresh can. */
+function toFallback<V>({ value }: Entry<V>, demand: Demand | undefined, kind: "stale" | "cached"): Found<V> {
+  return demand?.kind === "withdrawn" ? { kind: "unavailable" } : { kind, value };
 }
 
 /** Each kind of demand, for all keys of which one notice tells. */

@@ -2,7 +2,6 @@ import type { FlagTable } from "../flags/definition.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Latest } from "../system/latest.ts";
 import { type AskedFlag, AskedFlags } from "./asked-flags.ts";
-import { canHaveOverrides } from "./ids.ts";
 import { isKilled, type KillSet } from "./kill-set.ts";
 import { decide, decideForAll, type Evaluation } from "./precedence.ts";
 import type { FlagState, Found, Override, Overrides } from "./state.ts";
@@ -18,6 +17,7 @@ export interface States {
   flagState(flagId: string, now: number): MaybeLater<Found<FlagState>>;
   /** One answer for each id, in their order. */
   flagStates(flagIds: readonly string[], now: number): MaybeLater<readonly Found<FlagState>[]>;
+  /** None of an entity that can have none. */
   overrides(entityId: string, now: number): MaybeLater<Found<Overrides>>;
   /** Another number whenever something else is remembered of any flag. */
   readonly flagsRevision: number;
@@ -98,8 +98,7 @@ export class Evaluator {
     if (asked.fixed !== undefined) return this.#tellOne(asked, entityId, asked.fixed);
 
     const now = clock.now();
-    const overrides =
-      asked.varies && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
+    const overrides = asked.varies && entityId !== "" ? states.overrides(entityId, now) : undefined;
     if (isLater(overrides))
       return this.#evaluateLater(asked, entityId, states.flagState(asked.id, now), overrides);
 
@@ -126,8 +125,7 @@ export class Evaluator {
     const together = this.#findAll(flagIds, memory);
     const { asked, lookedUp } = together;
     const now = clock.now();
-    const overrides =
-      together.isVarying && canHaveOverrides(entityId) ? states.overrides(entityId, now) : undefined;
+    const overrides = together.isVarying && entityId !== "" ? states.overrides(entityId, now) : undefined;
     if (isLater(overrides))
       return this.#evaluateAllLater(asked, entityId, this.#lookUp(lookedUp, now), overrides);
 

@@ -384,6 +384,20 @@ test("10,000 unknown ids cost one fetch each and bounded memory", async () => {
   expect(asked.length - table.flags.length).toBe(10_000);
 });
 
+test("an entity of which there can be nothing is nobody in particular, and asked for of nobody", async () => {
+  const store = new MemoryStore();
+  store.set(stateOf("digest/1"));
+  await using opened = await openTest({ store });
+  const { namespace } = opened;
+  const asked = store.calls.length;
+  for (const entityId of ["e".repeat(256), "tab\t", ""]) {
+    expect(namespace.evaluate("digest/1", entityId)).toEqual({ value: weekly, source: "global" });
+    expect(namespace.evaluateMany(["digest/1"], entityId)).toEqual([{ value: weekly, source: "global" }]);
+    expect(namespace.overrides(entityId)).toEqual({ kind: "fresh", value: undefined });
+  }
+  expect([store.calls.length - asked, namespace.cachedEntityCount]).toEqual([0, 0]);
+});
+
 test("the wall clock moves nothing", async () => {
   await using opened = await openTest({});
   const { store, namespace, clock } = opened;

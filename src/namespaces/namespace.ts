@@ -432,7 +432,7 @@ export function openNamespace(options: NamespaceOptions): Namespace {
       const id = flags.value.find(flagId)?.id ?? flagId;
       return canExist(id) ? states.flagState(id) : NO_SUCH_ROW;
     },
-    overrides: (entityId) => (canHaveOverrides(entityId) ? states.overrides(entityId) : NO_SUCH_ROW),
+    overrides: (entityId) => states.overrides(entityId),
     flagRows: (flagIds) => toRows(flagIds, canExist, (ids) => states.currentFlags(ids)),
     overrideRows: (entityIds) => toRows(entityIds, canHaveOverrides, (ids) => states.currentOverrides(ids)),
     changesSince: (version) => knowledge.changes.since(version),
