@@ -3,22 +3,30 @@ import type { Latest } from "../system/latest.ts";
 import { canExist } from "./ids.ts";
 import { isKilled, type KillSet } from "./kill-set.ts";
 import { decideForAll, type Evaluation } from "./precedence.ts";
+import type { FlagState, Found } from "./state.ts";
 
-/** A flag that was asked for, as a flag table and a kill set have it. */
+/** A flag that was asked for, as a flag table has it, and killed or not. */
 export class AskedFlag {
   readonly id: string;
   readonly definition: FlagDefinition | undefined;
+  readonly killed: boolean;
   /** Whether an override may apply. */
   readonly varies: boolean;
   /** What is answered whatever its state: it is killed, or cannot exist. */
   readonly fixed: Evaluation | undefined;
+  /** Of the kill set by which it is killed or not. */
+  killsRevision: number;
+  #row: FlagState | undefined;
+  #kind: Found<FlagState>["kind"] | undefined;
   #forAll: Evaluation | undefined;
   #flagsRevision = -1;
   #until = -Infinity;
 
-  constructor(id: string, definition: FlagDefinition | undefined, killed: boolean) {
+  constructor({ id, definition, killed, killsRevision }: FoundFlag) {
     this.id = id;
     this.definition = definition;
+    this.killed = killed;
+    this.killsRevision = killsRevision;
     this.varies = !killed && definition !== undefined && definition.layer !== "";
     const hasState = !killed && (definition !== undefined || canExist(id));
     if (!hasState) this.fixed = decideForAll({ definition, killed, state: { kind: "unavailable" } });
@@ -35,25 +43,31 @@ export class AskedFlag {
     return flagsRevision === this.#flagsRevision ? this.#until : -Infinity;
   }
 
-  remember(forAll: Evaluation, flagsRevision: number, until: number): void {
-    this.#forAll = forAll;
+  /** Decides that anew, from a state that is fresh until then. The same row, as fresh as the last time, need not be looked into. */
+  decideForAll(state: Found<FlagState>, flagsRevision: number, until: number): Evaluation {
     this.#flagsRevision = flagsRevision;
     this.#until = until;
+    const row = state.kind === "unavailable" ? undefined : state.value;
+    if (this.#forAll !== undefined && row === this.#row && state.kind === this.#kind) return this.#forAll;
+    this.#row = row;
+    this.#kind = state.kind;
+    return (this.#forAll = decideForAll({ definition: this.definition, killed: false, state }));
   }
 }
+
+type FoundFlag = Pick<AskedFlag, "id" | "definition" | "killed" | "killsRevision">;
 
 export interface AskedFlagsOptions {
   readonly flags: Latest<FlagTable>;
   readonly killSet: Latest<KillSet | undefined>;
 }
 
-/** The flags that are asked for. Those that are defined are found once for all who ask, until table or kill set is replaced. */
+/** The flags that are asked for. Those that are defined are found once for all who ask, until the table is replaced. */
 export class AskedFlags {
   readonly #flags: Latest<FlagTable>;
   readonly #killSet: Latest<KillSet | undefined>;
   #byName = new Map<string, AskedFlag>();
   #tableRevision = -1;
-  #killsRevision = -1;
 
   constructor({ flags, killSet }: AskedFlagsOptions) {
     this.#flags = flags;
@@ -62,20 +76,25 @@ export class AskedFlags {
 
   /** By its id or its alias. */
   find(name: string): AskedFlag {
-    const { revision: tableRevision } = this.#flags;
-    const { revision: killsRevision } = this.#killSet;
-    if (tableRevision !== this.#tableRevision || killsRevision !== this.#killsRevision) {
-      this.#tableRevision = tableRevision;
-      this.#killsRevision = killsRevision;
+    if (this.#tableRevision !== this.#flags.revision) {
+      this.#tableRevision = this.#flags.revision;
       this.#byName = new Map();
     }
-    return this.#byName.get(name) ?? this.#findAnew(name);
+    const known = this.#byName.get(name);
+    return known?.killsRevision === this.#killSet.revision ? known : this.#findAnew(name, known);
   }
 
-  #findAnew(name: string): AskedFlag {
-    const definition = this.#flags.value.find(name);
+  /** A new kill set mostly changes nothing for a flag, and then what was decided of it holds. */
+  #findAnew(name: string, known: AskedFlag | undefined): AskedFlag {
+    const definition = known?.definition ?? this.#flags.value.find(name);
     const id = definition?.id ?? name;
-    const asked = new AskedFlag(id, definition, isKilled(this.#killSet.value, id));
+    const killed = isKilled(this.#killSet.value, id);
+    const { revision: killsRevision } = this.#killSet;
+    if (known?.killed === killed) {
+      known.killsRevision = killsRevision;
+      return known;
+    }
+    const asked = new AskedFlag({ id, definition, killed, killsRevision });
     // Names that anybody could have made up are not kept.
     if (definition !== undefined) this.#byName.set(name, asked);
     return asked;

@@ -64,6 +64,21 @@ test("a kill that arrives while the store is asked counts", async () => {
   expect((await many)[0]?.source).toBe("killed");
 });
 
+test("a bulk that waits for the store is not confused by who asks after a kill meanwhile", async () => {
+  const { evaluator, states, kill } = createEvaluator();
+  states.rows.set("digest/2", stateOf("digest/2"));
+  const memory = new BulkMemory();
+  const ask = () => evaluator.evaluateMany(["digest/1", "digest/2"], "", memory);
+  void ask();
+  states.later = true;
+  states.revision += 1;
+  const answer = ask();
+  kill("digest/1");
+  void evaluator.evaluate("digest/1", "");
+  void ask();
+  expect((await answer).map(({ source }) => source)).toEqual(["killed", "global"]);
+});
+
 test("a kill that arrives while the store is asked for an entity counts more than an override", async () => {
   const { evaluator, states, kill } = createEvaluator();
   states.entities.set("user-1", new Map([["digest/1", overrideOf("digest/1", "user-1")]]));
@@ -162,9 +177,11 @@ test("what one call decided of a flag holds for all others until something has c
   states.rows.delete("digest/1");
   states.revision += 1;
   expect([await ask("digest/1"), await ask("digest/1")]).toEqual(["default anew", "default"]);
+  expect(await ask("digest/2")).toBe("default anew");
   kill("digest/1");
-  expect([await ask("digest/1"), await ask("digest/2")]).toEqual(["killed", "default anew"]);
+  expect([await ask("digest/1"), await ask("digest/2")]).toEqual(["killed", "default"]);
   kill();
+  expect([await ask("digest/1"), await ask("digest/2")]).toEqual(["default anew", "default"]);
   table.replace(tableOf(defineFlag("digest/1", { layer: "" })));
   expect([await ask("digest/1", "user-1"), await ask("digest/2")]).toEqual(["default anew", "default anew"]);
 });
@@ -188,6 +205,23 @@ test("what is not fresh, arrived late or is of a flag that nobody defined is dec
   expect(await asksAgain("digest/1"), "unavailable").toBe(true);
 });
 
+test("the same row is answered by how fresh it is", async () => {
+  const { evaluator, states } = createEvaluator();
+  states.rows.set("digest/1", stateOf("digest/1"));
+  const fresh = await evaluator.evaluate("digest/1", "");
+  expect(fresh.source).toBe("global");
+  for (const kind of ["stale", "cached", "stale"] as const) {
+    states.kind = kind;
+    states.revision += 1;
+    for (let i = 0; i < 2; i++) {
+      expect(await evaluator.evaluate("digest/1", "")).toEqual({ ...fresh, source: kind });
+      expect(await evaluator.evaluateMany(["digest/1"], "")).toEqual([{ ...fresh, source: kind }]);
+    }
+  }
+  states.kind = "fresh";
+  expect(await evaluator.evaluate("digest/1", "")).toEqual(fresh);
+});
+
 test("the flags that a call decided are told once, together and with their own ids", async () => {
   const { evaluator, told } = createEvaluator();
   await evaluator.evaluate("digest.frequency", "user-1");
@@ -201,6 +235,7 @@ class HandStates implements States {
   readonly entities = new Map<string, Overrides>();
   readonly askedFlags: string[] = [];
   readonly askedEntities: string[] = [];
+  kind: "fresh" | "stale" | "cached" = "fresh";
   revision = 0;
   until = Infinity;
   hits = 0;
@@ -209,12 +244,11 @@ class HandStates implements States {
   entitiesAway = false;
 
   flagState(flagId: string): MaybeLater<Found<FlagState>> {
-    this.askedFlags.push(flagId);
-    return this.#soon(this.away ? { kind: "unavailable" } : { kind: "fresh", value: this.rows.get(flagId) });
+    return this.#soon(this.#find(flagId));
   }
 
   flagStates(flagIds: readonly string[]): MaybeLater<readonly Found<FlagState>[]> {
-    return this.#soon(flagIds.map((flagId) => this.flagState(flagId) as Found<FlagState>));
+    return this.#soon(flagIds.map((flagId) => this.#find(flagId)));
   }
 
   overrides(entityId: string): MaybeLater<Found<Overrides>> {
@@ -233,6 +267,11 @@ class HandStates implements States {
 
   countHits(count: number): void {
     this.hits += count;
+  }
+
+  #find(flagId: string): Found<FlagState> {
+    this.askedFlags.push(flagId);
+    return this.away ? { kind: "unavailable" } : { kind: this.kind, value: this.rows.get(flagId) };
   }
 
   #soon<T>(value: T): MaybeLater<T> {

@@ -204,9 +204,8 @@ export class Evaluator {
   /** What everybody without an override is answered, at once: that is remembered as long as the state is fresh. */
   #decideForAll(asked: AskedFlag, state: Found<FlagState>): Evaluation {
     const { states } = this.#options;
-    const forAll = decideForAll({ definition: asked.definition, killed: false, state });
-    if (state.kind === "fresh") asked.remember(forAll, states.flagsRevision, states.freshUntil(asked.id));
-    return forAll;
+    const until = state.kind === "fresh" ? states.freshUntil(asked.id) : -Infinity;
+    return asked.decideForAll(state, states.flagsRevision, until);
   }
 
   async #evaluateLater(
