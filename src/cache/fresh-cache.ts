@@ -93,6 +93,13 @@ interface Batch<V> {
   readonly done: Promise<Outcome<V>>;
 }
 
+/** Keys of which an answer tells what is worth the same. */
+interface Part {
+  readonly stamp: Stamp;
+  /** Those of which it tells nothing older than what was known. */
+  readonly keys: string[];
+}
+
 /** What an answer tells of one key. */
 interface Learnt<V> {
   /** Undefined: the store holds nothing under it. */
@@ -477,8 +484,7 @@ export class FreshCache<V> {
   #takeIn(keys: readonly string[], answer: BatchAnswer<V>, askedAt: number): Outcome<V> {
     const { value, deviations, untold } = answer;
     const outcome = new Map<string, Entry<V>>();
-    const learnt = new Map<Stamp, string[]>();
-    const stamps = new Map<Worth, Stamp>();
+    const parts = new Map<Worth, Part>();
     for (const key of keys) {
       if (untold?.has(key) === true) {
         const entry = this.#recordFailure(key, askedAt);
@@ -486,20 +492,23 @@ export class FreshCache<V> {
         continue;
       }
       const worth = deviations?.get(key) ?? answer;
-      const readAt = askedAt - worth.ageMs;
-      const stamp = stamps.get(worth) ?? { version: worth.version, askedAt, readAt };
-      stamps.set(worth, stamp);
+      let part = parts.get(worth);
+      if (part === undefined) {
+        const readAt = askedAt - worth.ageMs;
+        part = { stamp: { version: worth.version, askedAt, readAt }, keys: [] };
+        parts.set(worth, part);
+      }
+      const { stamp } = part;
       const known = this.peek(key);
       const previous = known === undefined ? "none" : this.#demands.has(key) ? "outdated" : "good";
       const entry = this.#remember(key, known, { value: value.get(key), worth, stamp });
       outcome.set(key, entry);
       if (entry.stamp !== stamp) continue;
       this.#options.onLearnt?.(key, previous);
-      const siblings = learnt.get(stamp);
-      if (siblings === undefined) learnt.set(stamp, [key]);
-      else siblings.push(key);
+      part.keys.push(key);
     }
-    for (const [stamp, known] of learnt) this.#options.onAnswer?.(known, answer, stamp);
+    for (const part of parts.values())
+      if (part.keys.length > 0) this.#options.onAnswer?.(part.keys, answer, part.stamp);
     return outcome;
   }
 

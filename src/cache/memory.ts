@@ -69,10 +69,10 @@ export function createFlagMemory<E extends object>(
 
   return {
     get: (key) => defined.get(key) ?? others.get(key),
-    peek: (key) => defined.get(key) ?? others.peek(key),
+    peek: (key) => defined.get(key) ?? (others.size === 0 ? undefined : others.peek(key)),
     set(key, entry) {
       const [home, other] = isDefined(key) ? [defined, others] : [others, defined];
-      other.delete(key);
+      if (other.size > 0) other.delete(key);
       home.set(key, entry);
     },
     *keys() {

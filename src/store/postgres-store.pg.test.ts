@@ -125,6 +125,25 @@ describe("a migrated database", () => {
     expect((await store.overrides(["nobody", "\0"])).value.size).toBe(0);
   });
 
+  test("finds flags and entities whatever they are called", async () => {
+    const names = ['say "a"', "back\\slash", "{x,y}", "NULL", " spaced ", "'", "ümläut\u{1F6A9}", "$&"];
+    for (const name of names) {
+      await insertFlag(`${name}/1`, { state: "KILLED" });
+      await insert("flag_overrides", { flag_id: `${name}/1`, entity_id: name, state: "KILLED" });
+    }
+    await using store = open(target.url);
+    const { value: states } = await store.flagStates([
+      ...names.map((name) => `${name}/1`),
+      "\0/1",
+      "",
+      "none/1",
+    ]);
+    expect([...states.keys()].toSorted()).toEqual(names.map((name) => `${name}/1`).toSorted());
+    const { value: overrides } = await store.overrides([...names, "\0", "", "nobody"]);
+    expect([...overrides.keys()].toSorted()).toEqual(names.toSorted());
+    expect((await store.flagStates([])).value.size).toBe(0);
+  });
+
   test("gives the overrides of each entity", async () => {
     await insertFlag("a/1");
     await insertFlag("a/2");

@@ -42,13 +42,13 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
   const reader = new PostgresReader(options);
   return {
     async flagStates(flagIds) {
-      const { rows, version } = await reader.read<FlagsRow | NoFlags>(readFlagStates, [possible(flagIds)]);
+      const { rows, version } = await reader.read<FlagsRow | NoFlags>(readFlagStates, [toTexts(flagIds)]);
       const found = rows.filter((row) => row.flag_ids !== null);
       return toAnswer(await runInSlices(byFlagId(found)), version);
     },
     async overrides(entityIds) {
       const { rows, version } = await reader.read<OverrideRow | NoOverride>(readOverrides, [
-        possible(entityIds),
+        toTexts(entityIds),
       ]);
       const found = rows.filter((row) => row.flag_id !== null);
       return toAnswer(await runInSlices(byEntityId(found)), version);
@@ -89,9 +89,13 @@ function toAnswer<T>(value: T, version: Version | undefined): Answer<T> {
   return { value, version, ageMs: 0 };
 }
 
-/** Postgres refuses text with a zero byte; there is no row of such a name, and one must not fail the others. */
-function possible(ids: readonly string[]): readonly string[] {
-  return ids.filter((id) => !id.includes("\0"));
+/**
+ * The ids as Postgres writes a text[], which pg would do letter by letter. It refuses text with a zero byte: there is no row
+ * of such a name, and one must not fail the others.
+ */
+function toTexts(ids: readonly string[]): string {
+  const possible = ids.filter((id) => !id.includes("\0"));
+  return `{${possible.map((id) => `"${id.replaceAll(/["\\]/g, "\\$&")}"`).join()}}`;
 }
 
 // A few rows at a time, so that many, or many that cannot be read, hold nobody up. Asking the clock after each would take as
