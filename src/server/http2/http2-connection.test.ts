@@ -501,13 +501,43 @@ describe("draining", () => {
   });
 });
 
-test("frames that ask for nothing end the connection, once there are too many", async () => {
-  const scene = await open();
-  const client = await scene.connect();
-  client.say(frame("PING", { payload: "12345678" }).repeat(2_000));
-  await client.closed;
-  expect(client.goAways()).toEqual([{ lastStream: 0, error: "ENHANCE_YOUR_CALM" }]);
-  expect(scene.drops).toEqual(["flood"]);
+describe("frames that ask for nothing end the connection, once there are too many:", () => {
+  test.each([
+    ["pings", frame("PING", { payload: "12345678" }).repeat(1_001)],
+    ["answers to pings", frame("PING", { flags: ACK, payload: "12345678" }).repeat(1_001)],
+    ["settings", settings({}).repeat(1_001)],
+    ["acknowledgements", frame("SETTINGS", { flags: ACK }).repeat(1_001)],
+    ["that the client takes no pushes", frame("GOAWAY", { payload: uint32(0) + uint32(0) }).repeat(1_001)],
+    ["extensions", frame(42).repeat(1_001)],
+    ["bodies of nothing", data(1, "").repeat(1_001)],
+    ["priorities", frame("PRIORITY", { stream: 1, payload: "\0\0\0\0\0" }).repeat(10_001)],
+    ["windows", windowUpdate(0, 1).repeat(10_001)],
+    ["windows of a stream", windowUpdate(1, 1).repeat(10_001)],
+    ["what comes on streams that are over", rstStream(1, "CANCEL") + data(1, "1").repeat(10_001)],
+    ["trailers on streams that are over", rstStream(1, "CANCEL") + headers(1, "").repeat(1_001)],
+    [
+      "requests without a path",
+      Array.from({ length: 101 }, (_, i) => headers(2 * i + 3, indexed(2))).join(""),
+    ],
+  ])("%s", async (_, frames) => {
+    const scene = await open();
+    const client = await scene.connect();
+    client.say(request(1, { path: "/hold", ends: false }), frames);
+    await client.closed;
+    expect(client.goAways()).toMatchObject([{ error: "ENHANCE_YOUR_CALM" }]);
+    expect(scene.drops).toEqual(["flood"]);
+  });
+
+  test("but not while requests are answered as well", async () => {
+    const scene = await open();
+    const client = await scene.connect();
+    const streams = Array.from({ length: 3_000 }, (_, i) => 2 * i + 1);
+    const ping = frame("PING", { payload: "12345678" });
+    client.say(...streams.map((stream) => ping + request(stream)));
+    await client.wholeAnswerOn(5_999);
+    expect(scene.answered).toHaveLength(3_000);
+    expect(scene.drops).toEqual([]);
+  });
 });
 
 describe("requests that break the protocol once they are being answered are not had for nothing:", () => {
