@@ -181,6 +181,26 @@ function expectRight({ path }: Asked, body: string, answer: Answered): void {
   });
 }
 
+test("Node's client gets an answer to what it has not sent all of, and its other answers", async () => {
+  await using scene = await openHttp2Scene();
+  const session = await scene.openSession();
+  const stream = session.request({ ":method": "POST", ":path": "/hold" });
+  const pieces: string[] = [];
+  stream.setEncoding("latin1");
+  stream.on("data", (text: string) => pieces.push(text));
+  stream.write(Buffer.alloc(1_000_000));
+  await eventually(() => scene.held.length === 1);
+  scene.held[0]?.response.writeHead(413, {});
+  scene.held[0]?.response.end(Buffer.from("too large"));
+  const [[{ ":status": status }]] = await Promise.all([once(stream, "response"), once(stream, "close")]);
+  expect({ status, body: pieces.join(""), code: stream.rstCode }).toEqual({
+    ...{ status: 413, body: "too large", code: constants.NGHTTP2_NO_ERROR },
+  });
+  const large = { path: "/echo", bytes: 60_000, pieceBytes: 60_000, resetAfter: undefined };
+  for (let i = 0; i < 10; i++)
+    expectRight(large, bodyOf(large, i), await ask(session, large, bodyOf(large, i)));
+});
+
 test("whatever a client remembers, and lets us remember, requests are those that it meant", async () => {
   const ways = {
     kind: fc.constantFrom<LiteralKind[]>("added", "plain", "never indexed"),
