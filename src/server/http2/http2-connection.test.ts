@@ -11,6 +11,7 @@ import {
   frame,
   PADDED,
   PRIORITY,
+  type ReadFrame,
   readFrames,
   rstStream,
   settings,
@@ -413,6 +414,38 @@ test("pings are answered with what they say", async () => {
   client.say(frame("PING", { payload: "\0\x01\x80\xff1234" }));
   await client.isHeard();
   expect(client.raw.received()).toContain(frame("PING", { flags: ACK, payload: "\0\x01\x80\xff1234" }));
+});
+
+describe("a client that asks for nothing", () => {
+  async function openSilent(answer: (ping: ReadFrame) => string) {
+    const clock = new FakeClock();
+    const scene = await open({ clock, limits: { headerTimeoutMs: 5_000 } });
+    const client = await scene.connect();
+    await client.isHeard();
+    const pings = () => client.frames().filter(({ type, flags }) => type === "PING" && flags === 0);
+    await clock.advance(3_000);
+    await eventually(() => pings().length === 1);
+    client.say(...pings().map(answer));
+    await client.isHeard();
+    await clock.advance(3_000);
+    return { ...scene, client, pings };
+  }
+
+  test("is asked once whether it is there, and may stay if it says so", async () => {
+    const { drops, pings } = await openSilent(({ payload }) => frame("PING", { flags: ACK, payload }));
+    expect(drops).toEqual([]);
+    expect(pings()).toHaveLength(1);
+  });
+
+  test.each<[string, (ping: ReadFrame) => string]>([
+    ["says so to somebody else", () => frame("PING", { flags: ACK, payload: "12345678" })],
+    ["asks the same of us", ({ payload }) => frame("PING", { payload })],
+    ["says other things", () => settings({})],
+  ])("is cut if it %s", async (_, answer) => {
+    const { drops, client } = await openSilent(answer);
+    expect(drops).toEqual(["half_open"]);
+    await client.closed;
+  });
 });
 
 describe("a client with a small header table", () => {
