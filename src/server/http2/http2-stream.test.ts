@@ -464,6 +464,41 @@ describe("windows", () => {
     for (const stream of [1, 3, 5]) expect((await client.wholeAnswerOn(stream)).body).toBe(bytesOf(100_000));
   });
 
+  test("of the connection count what goes at once as well", async () => {
+    const scene = await open();
+    const client = await scene.connect();
+    const streams = [1, 3, 5, 7, 9, 11, 13];
+    client.say(...streams.map((stream) => request(stream, { path: "/bytes/10000" })));
+    await client.isHeard();
+    expect(sizesOn(client, ...streams)).toEqual([...Array(6).fill(10_000), 5_535]);
+    client.say(windowUpdate(0, 10_000));
+    expect((await client.wholeAnswerOn(13)).body).toBe(bytesOf(10_000));
+  });
+
+  test("however large, do not make frames larger than everybody takes", async () => {
+    const scene = await open();
+    const client = await scene.connect();
+    client.say(request(1, { path: "/bytes/16384" }), request(3, { path: "/bytes/16385" }));
+    await client.wholeAnswerOn(3);
+    expect([sizesOn(client, 1), sizesOn(client, 3)]).toEqual([[16_384], [16_384, 1]]);
+  });
+
+  test("let all go at last that has waited for them, piece after piece", async () => {
+    const scene = await open();
+    const client = await scene.connect(settings({ INITIAL_WINDOW_SIZE: 0 }));
+    client.say(request(1, { path: "/hold" }), request(3, { path: "/hold" }));
+    await client.isHeard();
+    for (const { response } of scene.held) {
+      response.writeHead(200, {});
+      for (const piece of ["1", "2", "3"]) response.write(Buffer.from(piece), () => {});
+    }
+    scene.held[0]?.response.end(Buffer.from("4"));
+    scene.held[1]?.response.end();
+    client.say(settings({ INITIAL_WINDOW_SIZE: 100 }));
+    expect((await client.wholeAnswerOn(1)).body).toBe("1234");
+    expect((await client.wholeAnswerOn(3)).body).toBe("123");
+  });
+
   test("of a stream that is reset are given to the others", async () => {
     const scene = await open();
     const client = await scene.connect(settings({ INITIAL_WINDOW_SIZE: 1_000_000 }));
