@@ -91,10 +91,10 @@ test("Node's client gets all its answers, however many it asks for at once, and 
         await once(relay, "close");
       },
     ),
-    { numRuns: 40 },
+    { numRuns: 25 },
   );
   // Of each, so that this says something.
-  for (const count of Object.values(counts)) expect(count).toBeGreaterThan(10);
+  for (const count of Object.values(counts)) expect(count).toBeGreaterThan(5);
 }, 120_000);
 
 /** Passes everything on, cut where chance has it, in several turns. Time goes on with it. */
@@ -247,6 +247,6 @@ test("whatever a client remembers, and lets us remember, requests are those that
         bodies("/other").map((body) => `node POST ${body}`),
       );
     }),
-    { numRuns: 100 },
+    { numRuns: 50 },
   );
 }, 60_000);

@@ -210,6 +210,7 @@ describe("a block makes no sense, and that is an HpackError, if", () => {
     ["it ends in the length of a value", "\0\x01a\x7f"],
     ["it ends in a text in Huffman's code", "\0\x01a\x82\x18"],
     ["a length has no end", `\0\x01a\x7f${"\x80".repeat(20)}`],
+    ["a length is in more bytes than any takes", `\0\x01a\x7f${"\x80".repeat(5)}\0${"x".repeat(127)}`],
     ["a length is greater than anything", `\0\x01a\x7f${"\xff".repeat(5)}\x0f`],
     ["a length would be negative in 32 bits", `\0\x01a${integer(2 ** 31 + 5, 7)}`],
     ["an index would be a small one in 32 bits", integer(2 ** 32 + 2, 7, 0x80)],
