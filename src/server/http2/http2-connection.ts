@@ -234,8 +234,8 @@ export class Http2Connection implements StreamHost {
 
   #takeData(flags: number, streamId: number, payload: Buffer): void {
     expectStream(streamId, "DATA");
-    if (!this.#receiveWindow.receive(payload.length))
-      throw new ConnectionError(ERROR.FLOW_CONTROL_ERROR, "more DATA than the window allows");
+    // Streams have windows of their own. This one is refunded whatever becomes of the bytes, and so is never used up.
+    this.#receiveWindow.receive(payload.length);
     const refund = this.#receiveWindow.refund();
     if (refund > 0) this.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(refund)));
     const isLast = (flags & FLAG.END_STREAM) !== 0;
@@ -255,6 +255,8 @@ export class Http2Connection implements StreamHost {
   /** A request's, or its trailers. Undefined: not all of it has come. */
   #takeBlock(block: HeaderBlock | undefined): void {
     if (block === undefined) return;
+    if (block.streamId % 2 === 0)
+      throw new ConnectionError(ERROR.PROTOCOL_ERROR, "a client's streams have odd numbers");
     if (block.streamId <= this.#lastStreamId) this.#takeTrailers(block);
     else this.#takeRequest(block);
   }
@@ -269,8 +271,6 @@ export class Http2Connection implements StreamHost {
   }
 
   #takeRequest({ streamId, isLast, bytes }: HeaderBlock): void {
-    if (streamId % 2 === 0)
-      throw new ConnectionError(ERROR.PROTOCOL_ERROR, "a client's streams have odd numbers");
     const asked = this.#requests.find(bytes);
     // It has been told, or is about to be.
     if (streamId > this.#streamIdMax) return;

@@ -43,8 +43,8 @@ export class RequestFinder {
     if (head === undefined) return "malformed";
     const isPlain = head.method === "POST" && head.headers["expect"] === undefined;
     const asked = { head, route: isPlain ? this.#plain?.(head) : undefined };
-    const isSame = this.#knownAt === decoder.revision;
-    if (key !== undefined && isSame && this.#known.size < KNOWN_MAX) this.#known.set(key, asked);
+    // One that has changed the table is forgotten with the next.
+    if (key !== undefined && this.#known.size < KNOWN_MAX) this.#known.set(key, asked);
     return asked;
   }
 
