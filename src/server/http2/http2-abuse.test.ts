@@ -5,7 +5,7 @@ import { END_HEADERS, END_STREAM, frame, PREFACE, SETTINGS } from "../../../test
 import { openRaw, type RawConnection } from "../../../test/support/wire-clients.ts";
 import { DEFAULT_LIMITS } from "../../../test/wire/serve-memory.ts";
 import { type DropReason, type HttpServer, openHttpServer } from "../http-server.ts";
-import type { HttpResponse } from "../listener/exchange.ts";
+import type { HttpResponse, RequestHandler } from "../listener/exchange.ts";
 
 const opened: { readonly server: HttpServer; readonly client: RawConnection }[] = [];
 
@@ -18,7 +18,7 @@ afterEach(async () => {
 });
 
 /** A client whose frames the test writes, of a server whose clock stands still and whose answers are the test's. */
-async function openScene() {
+async function openScene(plainHttp2?: RequestHandler["plainHttp2"]) {
   const drops: DropReason[] = [];
   const waiting: HttpResponse[] = [];
   const server = await openHttpServer({
@@ -26,7 +26,10 @@ async function openScene() {
     limits: DEFAULT_LIMITS,
     drainTimeoutMs: 0,
     clock: new FakeClock(),
-    handle: (_, response) => waiting.push(response),
+    handle: Object.assign(
+      (_: unknown, response: HttpResponse) => void waiting.push(response),
+      plainHttp2 === undefined ? {} : { plainHttp2 },
+    ),
     onDrop: (reason) => drops.push(reason),
     onInternalError: (error) => {
       throw error;
@@ -108,4 +111,23 @@ test("a client that says of each answer, however short, that it has taken it, an
     await eventually(() => received().length >= before + 10 * streams.length);
     say((windowUpdate(0, 10) + frame("PING", { payload: "12345678" })).repeat(streams.length));
   }
+});
+
+test("the same long answer, asked for many times and not taken, is one piece of memory", async () => {
+  const text = "x".repeat(1_000_000);
+  let answered = 0;
+  const { say } = await openScene(() => ({
+    bodyBytesMax: 100,
+    answer(_, exchange) {
+      exchange.reply("\x88", text, undefined);
+      answered += 1;
+    },
+    cutOff() {},
+  }));
+  const before = process.memoryUsage().arrayBuffers;
+  // POST instead of GET.
+  for (let i = 0; i < 200; i++)
+    say(frame("HEADERS", { flags: END_HEADERS | END_STREAM, stream: 2 * i + 1, payload: "\x83\x86\x84" }));
+  await eventually(() => answered === 200);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
 });

@@ -444,16 +444,20 @@ export class Http2Connection implements StreamHost {
     this.#flood.sent(bytes);
   }
 
-  sendBytes(head: ByteText, bytes: Uint8Array, written: ((error?: Error) => void) | undefined): void {
+  sendBytes(
+    head: ByteText,
+    bytes: Uint8Array | ByteText,
+    written: ((error?: Error) => void) | undefined,
+  ): void {
     const { socket } = this.#connection;
     socket.cork();
     this.#flush();
-    socket.write(head, "latin1");
-    if (written === undefined) socket.write(bytes);
+    if (typeof bytes === "string") socket.write(head + bytes, "latin1");
     else {
-      socket.write(bytes, (error) => written(error ?? undefined));
-      this.#flood.answered();
+      socket.write(head, "latin1");
+      socket.write(bytes, (error) => written?.(error ?? undefined));
     }
+    if (written !== undefined) this.#flood.answered();
     socket.uncork();
     this.#liveness.moved();
   }

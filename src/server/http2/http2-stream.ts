@@ -1,4 +1,4 @@
-import { type ByteText, bytesOfText } from "../byte-text.ts";
+import type { ByteText } from "../byte-text.ts";
 import type { RequestHandler } from "../listener/exchange.ts";
 import type { PlainRoute } from "../listener/plain-route.ts";
 import {
@@ -31,7 +31,7 @@ export interface StreamHost {
   /** So much of the window is used. */
   sent(bytes: number): void;
   /** `written`: with the end of a piece of a stream. */
-  sendBytes(head: ByteText, bytes: Uint8Array, written: Written | undefined): void;
+  sendBytes(head: ByteText, bytes: Uint8Array | ByteText, written: Written | undefined): void;
   /** The client breaks the protocol on this stream, which is reset. */
   refuse(streamId: number, code: ErrorCode): void;
   /** It is not heard of again. */
@@ -41,7 +41,8 @@ export interface StreamHost {
 type Written = (error?: Error) => void;
 
 interface Piece {
-  readonly bytes: Uint8Array;
+  /** A text stays one: it may be the same for all who wait for it. */
+  readonly bytes: Uint8Array | ByteText;
   /** How much of it is sent. */
   at: number;
   readonly written: Written | undefined;
@@ -185,7 +186,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     const host = this.#host;
     if (body.length > Math.min(this.sendWindow, host.sendWindow, FRAME_BYTES_MAX)) {
       this.sendHead(block);
-      this.sendLast(bytesOfText(body), trailers);
+      this.sendLast(body, trailers);
       return;
     }
     this.sendWindow -= body.length;
@@ -220,7 +221,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     while (this.sendNext());
   }
 
-  sendLast(bytes: Uint8Array, trailers: ByteText | undefined): void {
+  sendLast(bytes: Uint8Array | ByteText, trailers: ByteText | undefined): void {
     if (this.#isClosed) return;
     this.#isAnswered = true;
     this.#trailers = trailers;
@@ -258,7 +259,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     const isEnd = isWhole && this.#isAnswered && this.#queue.length === 1 && this.#trailers === undefined;
     this.sendWindow -= length;
     host.sent(length);
-    const bytes = piece.bytes.subarray(piece.at, piece.at + length);
+    const bytes = partOf(piece, length);
     piece.at += length;
     if (isWhole) this.#queue.shift();
     const head = frameHead(length, FRAME.DATA, isEnd ? FLAG.END_STREAM : 0, this.id);
@@ -292,4 +293,9 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     // Not under the feet of whoever is ending the response.
     queueMicrotask(() => response.emit("close"));
   }
+}
+
+/** The next bytes of it. */
+function partOf({ bytes, at }: Piece, length: number): Uint8Array | ByteText {
+  return typeof bytes === "string" ? bytes.slice(at, at + length) : bytes.subarray(at, at + length);
 }
