@@ -131,3 +131,20 @@ test("the same long answer, asked for many times and not taken, is one piece of 
   await eventually(() => answered === 200);
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
 });
+
+test("a client that makes its header table smaller in the middle of an answer is told so before the trailers", async () => {
+  const { say, received, waiting } = await openScene();
+  // INITIAL_WINDOW_SIZE.
+  say(frame("SETTINGS", { payload: "\0\x04\0\0\0\0" }) + get(1));
+  await eventually(() => waiting.length === 1);
+  for (const response of waiting) {
+    response.writeHead(200, {});
+    response.addTrailers({ "x-end": "1" });
+    response.end(Buffer.from("body"));
+  }
+  // HEADER_TABLE_SIZE.
+  say(frame("SETTINGS", { payload: "\0\x01\0\0\0\0" }) + windowUpdate(1, 100));
+  await eventually(() => received().includes("x-end"));
+  const trailers = { flags: END_HEADERS | END_STREAM, stream: 1, payload: "\x20\0\x05x-end\x011" };
+  expect(received().endsWith(frame("HEADERS", trailers))).toBe(true);
+});

@@ -24,8 +24,9 @@ export interface StreamHost {
   /** How much the client takes on all streams together before it says more. */
   readonly sendWindow: number;
   readonly handle: RequestHandler;
-  /** What a response's header block begins with, and ends with, whatever it says. */
+  /** What every header block begins with. */
   blockStart(): ByteText;
+  /** What a response's head ends with, whatever it says. */
   blockEnd(): ByteText;
   send(text: ByteText): void;
   /** So much of the window is used. */
@@ -269,6 +270,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
   }
 
   #sendTrailers(trailers: ByteText): void {
+    // The client's table may have become smaller since the head.
     this.#host.send(headerFrames(this.id, this.#host.blockStart() + trailers, true));
     this.#finish();
   }
