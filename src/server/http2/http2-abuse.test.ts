@@ -148,3 +148,20 @@ test("a client that makes its header table smaller in the middle of an answer is
   const trailers = { flags: END_HEADERS | END_STREAM, stream: 1, payload: "\x20\0\x05x-end\x011" };
   expect(received().endsWith(frame("HEADERS", trailers))).toBe(true);
 });
+
+test.for([
+  { how: "that was used", stream: 3 },
+  { how: "that was passed over", stream: 1 },
+])("a client that begins a request on a stream $how is told that this is the end", async ({ stream }) => {
+  const { say, received, waiting, closed } = await openScene();
+  say(get(3));
+  await eventually(() => waiting.length === 1);
+  for (const response of waiting) answer(response, 1);
+  // Trailers may have been on their way when the stream was closed.
+  say(frame("HEADERS", { flags: END_HEADERS | END_STREAM, stream: 3, payload: "\0\x05x-end\x011" }));
+  say(get(5));
+  await eventually(() => waiting.length === 2);
+  say(get(stream));
+  await closed;
+  expect(received().endsWith("\0\0\0\x05a stream is used again")).toBe(true);
+});

@@ -263,10 +263,12 @@ export class Http2Connection implements StreamHost {
 
   /** Nobody asks for them. Those of a closed stream may have been on their way. */
   #takeTrailers({ streamId, isLast, bytes }: HeaderBlock): void {
-    this.#requests.pass(bytes);
+    const isRequest = this.#requests.passOver(bytes);
     const stream = this.#streams.get(streamId);
-    if (stream === undefined) this.#spend(COST.FUTILE);
-    else if (isLast) stream.receiveEnd();
+    if (stream === undefined) {
+      if (isRequest) throw new ConnectionError(ERROR.STREAM_CLOSED, "a stream is used again");
+      this.#spend(COST.FUTILE);
+    } else if (isLast) stream.receiveEnd();
     else this.refuse(streamId, ERROR.PROTOCOL_ERROR);
   }
 

@@ -48,8 +48,9 @@ export class RequestFinder {
     return asked;
   }
 
-  /** Reads a block of which nothing is needed, for the table has to follow. Throws an `HpackError`. */
-  pass(block: Buffer): void {
-    this.#decoder.decode(block);
+  /** Reads a block of which nothing is needed, for the table has to follow. Whether it was a request's. Throws an `HpackError`. */
+  passOver(block: Buffer): boolean {
+    const [name = ""] = this.#decoder.decode(block) ?? [];
+    return name.startsWith(":");
   }
 }
