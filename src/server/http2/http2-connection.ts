@@ -219,6 +219,7 @@ export class Http2Connection implements StreamHost {
         break;
       case FRAME.GOAWAY:
         expectNoStream(streamId, "GOAWAY");
+        if (payload.length < 8) expectLength(payload, 8, "GOAWAY");
         this.#spend(COST.FUTILE);
         break;
       case FRAME.WINDOW_UPDATE:

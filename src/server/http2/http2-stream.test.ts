@@ -519,6 +519,17 @@ describe("windows", () => {
     expect(scene.answered[0] === `node POST ${body.toString("latin1")}`).toBe(true);
   });
 
+  test("for padding that comes alone are refunded too", async () => {
+    const scene = await open();
+    const client = await scene.connect();
+    const padding = frame("DATA", { stream: 1, flags: PADDED, payload: `\xff${"\0".repeat(255)}` });
+    client.say(request(1, { path: "/other", ends: false }), padding.repeat(200));
+    await eventually(() => refundOf(client, 1) > 16_000);
+    client.say(padding.repeat(200), data(1, "end", { ends: true }));
+    await client.wholeAnswerOn(1);
+    expect(scene.answered).toEqual(["node POST end"]);
+  });
+
   test("for what comes and is not read stay closed, and others stay open", async () => {
     const scene = await open();
     const client = await scene.connect();

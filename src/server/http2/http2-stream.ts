@@ -151,6 +151,8 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
 
   #push(request: StreamRequest, piece: Buffer): void {
     if (piece.length > 0) request.push(piece);
+    // There was nothing but padding.
+    else this.#refundWindow();
     if (this.#isAsked) request.push(null);
   }
 

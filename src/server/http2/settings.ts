@@ -29,7 +29,7 @@ const FRAME_BYTES_LIMIT = 2 ** 24 - 1;
 export interface PeerSettings {
   /** How much of a stream it takes before it says more. */
   readonly windowBytes: number;
-  /** Its header table is smaller than one has to be that nobody spoke of. */
+  /** Its header table is, or has been, smaller than one has to be that nobody spoke of. */
   readonly hasSmallTable: boolean;
 }
 
@@ -62,7 +62,7 @@ export function readSettings(before: PeerSettings, payload: Buffer): PeerSetting
     const value = payload.readUInt32BE(at + 2);
     switch (payload.readUInt16BE(at)) {
       case SETTING.HEADER_TABLE_SIZE:
-        hasSmallTable = value < TABLE_BYTES;
+        hasSmallTable ||= value < TABLE_BYTES;
         break;
       case SETTING.ENABLE_PUSH:
         if (value > 1) throw new ConnectionError(ERROR.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1");
