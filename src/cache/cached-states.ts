@@ -120,8 +120,8 @@ export class CachedStates implements States {
     return this.#flags.revision;
   }
 
-  freshUntil(flagId: string): number {
-    return this.#flags.freshUntil(flagId);
+  freshFlag(flagId: string, now: number): Entry<FlagState> | undefined {
+    return this.#flags.fresh(flagId, now);
   }
 
   countHits(count: number): void {

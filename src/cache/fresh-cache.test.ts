@@ -501,27 +501,29 @@ test("TTLs are spread by jitter", async () => {
 
 test("what is remembered is fresh until its time to live is over, or it is known to be outdated", async () => {
   const { cache, clock, source } = createCache({ memory: createEntityMemory<Entry<string>>(3) });
-  expect(cache.freshUntil("a"), "unknown").toBe(-Infinity);
+  const freshUntil = (key: string) => cache.fresh(key, clock.now())?.freshUntil;
+  expect(freshUntil("a"), "unknown").toBeUndefined();
   await cache.read("a");
   await clock.advance(100);
   await cache.read("b");
-  expect([cache.freshUntil("a"), cache.freshUntil("b")]).toEqual([TTL, TTL + 100]);
+  expect([freshUntil("a"), freshUntil("b")]).toEqual([TTL, TTL + 100]);
+  expect(cache.fresh("a", TTL - 1)).toMatchObject({ value: "v1" });
+  expect(cache.fresh("a", TTL)).toBeUndefined();
 
   source.failing = true;
   cache.expire(["b"], { version: { epoch: "e", revision: 2 }, askedAt: clock.now() });
-  expect(cache.freshUntil("b"), "outdated").toBe(-Infinity);
+  expect(freshUntil("b"), "outdated").toBeUndefined();
   source.failing = false;
   source.version = { epoch: "e", revision: 2 };
   await clock.advance(TTL - 100);
-  await cache.readMany(["c", "d", "e"]);
-  expect([cache.freshUntil("c"), cache.freshUntil("d")]).toEqual([2 * TTL, 2 * TTL]);
-  expect([cache.freshUntil("a"), cache.freshUntil("b")], "forgotten").toEqual([-Infinity, -Infinity]);
+  await cache.readMany(["c", "d"]);
+  expect([freshUntil("c"), freshUntil("d")]).toEqual([2 * TTL, 2 * TTL]);
   cache.withdraw(["c"], { version: { epoch: "e", revision: 3 }, askedAt: clock.now() });
-  expect(cache.freshUntil("c"), "withdrawn").toBe(-Infinity);
+  expect(freshUntil("c"), "withdrawn").toBeUndefined();
 
   const { cache: writeThrough } = createCache({ ttlMs: 0 });
   await writeThrough.read("a");
-  expect(writeThrough.freshUntil("a")).toBe(-Infinity);
+  expect(writeThrough.fresh("a", 0)).toBeUndefined();
 });
 
 test("whatever changes what is remembered, or what it is worth, makes another revision; reading does not", async () => {
@@ -599,11 +601,12 @@ test("as long as the revision stays, all is read fresh and as it was until the t
         const stillTrue = said.filter((each) => cache.revision === each.revision && clock.now() < each.until);
         for (const { key, found } of stillTrue) expect(cache.read(key)).toEqual(found);
         for (const key of KEYS) {
-          const until = cache.freshUntil(key);
-          if (until <= clock.now()) continue;
+          const { revision } = cache;
+          const fresh = cache.fresh(key, clock.now());
+          if (fresh === undefined) continue;
           const found = cache.read(key);
-          expect(found).toMatchObject({ kind: "fresh" });
-          said.push({ revision: cache.revision, until, key, found });
+          expect(found).toEqual({ kind: "fresh", value: fresh.value });
+          said.push({ revision, until: fresh.freshUntil, key, found });
         }
       }
       await settle();

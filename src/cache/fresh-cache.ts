@@ -151,10 +151,13 @@ export class FreshCache<V> {
     return this.#revision;
   }
 
-  /** Until when what is remembered under this key is fresh, if the revision stays. -Infinity: there is nothing that is. */
-  freshUntil(key: string): number {
-    if (this.#options.ttlMs === 0 || this.#demands.has(key)) return -Infinity;
-    return this.peek(key)?.freshUntil ?? -Infinity;
+  /** What is remembered under this key while that is fresh: until its time is over, if the revision stays. */
+  fresh(key: string, now: number): Entry<V> | undefined {
+    const { memory, ttlMs } = this.#options;
+    const entry = memory.get(key);
+    if (entry === undefined || ttlMs === 0 || now >= entry.freshUntil || this.#demands.has(key))
+      return undefined;
+    return entry;
   }
 
   /** A promise only where the store has to be asked. `now` is on the monotonic clock. Never rejects. */

@@ -12,13 +12,13 @@ export class AskedFlag {
   readonly killed: boolean;
   /** Whether an override may apply. */
   readonly varies: boolean;
-  /** What is answered whatever its state: it is killed, or cannot exist. */
-  readonly fixed: Evaluation | undefined;
+  /** Whether its state is looked up: not that of a flag that is killed, or that cannot exist. */
+  readonly hasState: boolean;
   /** Of the kill set by which it is killed or not. */
   killsRevision: number;
   #row: FlagState | undefined;
-  #kind: Found<FlagState>["kind"] | undefined;
-  #forAll: Evaluation | undefined;
+  #kind: Found<FlagState>["kind"] = "unavailable";
+  #forAll: Evaluation;
   #flagsRevision = -1;
   #until = -Infinity;
 
@@ -28,30 +28,36 @@ export class AskedFlag {
     this.killed = killed;
     this.killsRevision = killsRevision;
     this.varies = !killed && definition !== undefined && definition.layer !== "";
-    const hasState = !killed && (definition !== undefined || canExist(id));
-    if (!hasState) this.fixed = decideForAll({ definition, killed, state: { kind: "unavailable" } });
+    this.hasState = !killed && (definition !== undefined || canExist(id));
+    this.#forAll = decideForAll({ definition, killed, state: { kind: "unavailable" } });
   }
 
-  /** What everybody without an override is answered; undefined where that is to be decided anew. */
-  forAll(flagsRevision: number, now: number): Evaluation | undefined {
-    return now < this.decidedUntil(flagsRevision) ? (this.fixed ?? this.#forAll) : undefined;
+  /** What everybody without an override is answered, as it was decided last: at first without a state. */
+  get forAll(): Evaluation {
+    return this.#forAll;
   }
 
   /** Until when that holds if the revision of what is remembered of flags stays. -Infinity: it is to be decided anew. */
   decidedUntil(flagsRevision: number): number {
-    if (this.fixed !== undefined) return Infinity;
+    if (!this.hasState) return Infinity;
     return flagsRevision === this.#flagsRevision ? this.#until : -Infinity;
   }
 
-  /** Decides that anew, from a state that is fresh until then. The same row, as fresh as the last time, need not be looked into. */
-  decideForAll(state: Found<FlagState>, flagsRevision: number, until: number): Evaluation {
+  /** Decides that from a state. The same row, as fresh as the last time, need not be looked into. */
+  decideForAll(kind: Found<FlagState>["kind"], row: FlagState | undefined): Evaluation {
+    if (row === this.#row && kind === this.#kind) return this.#forAll;
+    this.#row = row;
+    this.#kind = kind;
+    this.#until = -Infinity;
+    const state = kind === "unavailable" ? { kind } : { kind, value: row };
+    this.#forAll = decideForAll({ definition: this.definition, killed: this.killed, state });
+    return this.#forAll;
+  }
+
+  /** What was decided last holds until then if this revision stays. */
+  keep(flagsRevision: number, until: number): void {
     this.#flagsRevision = flagsRevision;
     this.#until = until;
-    const row = state.kind === "unavailable" ? undefined : state.value;
-    if (this.#forAll !== undefined && row === this.#row && state.kind === this.#kind) return this.#forAll;
-    this.#row = row;
-    this.#kind = state.kind;
-    return (this.#forAll = decideForAll({ definition: this.definition, killed: false, state }));
   }
 }
 
@@ -95,8 +101,8 @@ export class AskedFlags {
       return known;
     }
     const asked = new AskedFlag({ id, definition, killed, killsRevision });
-    // Names that anybody could have made up are not kept.
-    if (definition !== undefined) this.#byName.set(name, asked);
+    // Names that anybody could have made up are not kept, nor is a text that may be part of a request.
+    if (definition !== undefined) this.#byName.set(name === id ? id : definition.alias, asked);
     return asked;
   }
 }

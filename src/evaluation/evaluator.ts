@@ -21,10 +21,16 @@ export interface States {
   overrides(entityId: string, now: number): MaybeLater<Found<Overrides>>;
   /** Another number whenever something else is remembered of any flag. */
   readonly flagsRevision: number;
-  /** Until when this one is found fresh as long as `flagsRevision` is what it is. -Infinity: it is not. */
-  freshUntil(flagId: string): number;
-  /** Counts so many look-ups of flags that need not be made again. */
+  /** What is in memory and fresh: that it stays until its time is over, as long as `flagsRevision` is what it is. Not counted. */
+  freshFlag(flagId: string, now: number): FreshFlag | undefined;
+  /** Counts so many flags whose state was in memory, and need not be looked up. */
   countHits(count: number): void;
+}
+
+export interface FreshFlag {
+  /** Undefined: the store holds no such row. */
+  readonly value: FlagState | undefined;
+  readonly freshUntil: number;
 }
 
 /** All that one call decided. */
@@ -95,21 +101,20 @@ export class Evaluator {
     const { states, clock } = this.#options;
     const asked = this.#flags.find(flagId);
     // A killed flag needs no look-up, and waits for none.
-    if (asked.fixed !== undefined) return this.#tellOne(asked, entityId, asked.fixed);
+    if (!asked.hasState) return this.#tellOne(asked, entityId, asked.forAll);
 
     const now = clock.now();
     const overrides = asked.varies && entityId !== "" ? states.overrides(entityId, now) : undefined;
     if (isLater(overrides))
       return this.#evaluateLater(asked, entityId, states.flagState(asked.id, now), overrides);
 
-    const known = asked.forAll(states.flagsRevision, now);
-    if (known !== undefined) {
+    if (this.#decideFromMemory(asked, now)) {
       states.countHits(1);
-      return this.#tellOne(asked, entityId, decideFor(asked, overrides, known));
+      return this.#tellOne(asked, entityId, decideFor(asked, overrides, asked.forAll));
     }
     const state = states.flagState(asked.id, now);
     if (isLater(state)) return this.#evaluateLater(asked, entityId, state, overrides);
-    return this.#tellOne(asked, entityId, decideFor(asked, overrides, this.#decideForAll(asked, state)));
+    return this.#tellOne(asked, entityId, decideFor(asked, overrides, decideNow(asked, state)));
   }
 
   /**
@@ -139,10 +144,9 @@ export class Evaluator {
     if (isLater(found)) return this.#evaluateAllLater(asked, entityId, found, overrides);
     let next = 0;
     const evaluations = asked.map((one) => {
-      const forAll = one.fixed ?? this.#decideForAll(one, found[next++] ?? NOTHING_KNOWN);
+      const forAll = one.hasState ? decideNow(one, found[next++] ?? NOTHING_KNOWN) : one.forAll;
       return decideFor(one, applying, forAll);
     });
-    if (applying === undefined) this.#keep(memory, asked, evaluations);
     return this.#tellAll(asked, entityId, evaluations);
   }
 
@@ -155,7 +159,7 @@ export class Evaluator {
       tableRevision: flags.revision,
       killsRevision: killSet.revision,
       asked,
-      lookedUp: asked.filter(({ fixed }) => fixed === undefined).map(({ id }) => id),
+      lookedUp: asked.filter(({ hasState }) => hasState).map(({ id }) => id),
       isVarying: asked.some(({ varies }) => varies),
     };
     if (memory !== undefined) {
@@ -169,7 +173,7 @@ export class Evaluator {
     return flagIds.length === 0 ? [] : this.#options.states.flagStates(flagIds, now);
   }
 
-  /** What is remembered of all of these flags comes to this. Undefined: of one of them it does not hold any more. */
+  /** What is fresh in memory comes to this. Undefined: one of the states is not, and has to be looked up. */
   #recall(
     asked: readonly AskedFlag[],
     overrides: Found<Overrides> | undefined,
@@ -178,34 +182,27 @@ export class Evaluator {
     const { flagsRevision } = this.#options.states;
     const together = overrides === undefined ? memory?.decidedForAll : undefined;
     if (together?.flagsRevision === flagsRevision && now < together.until) return together.evaluations;
-    const evaluations: Evaluation[] = [];
-    for (const one of asked) {
-      const forAll = one.forAll(flagsRevision, now);
-      if (forAll === undefined) return undefined;
-      evaluations.push(decideFor(one, overrides, forAll));
+    if (!asked.every((one) => this.#decideFromMemory(one, now))) return undefined;
+    // Apart from what is kept: where one loop filled an array for both, most of the time went into collecting garbage.
+    if (overrides !== undefined) return asked.map((one) => decideFor(one, overrides, one.forAll));
+    const evaluations = asked.map(({ forAll }) => forAll);
+    if (memory !== undefined) {
+      const until = asked.reduce((first, one) => Math.min(first, one.decidedUntil(flagsRevision)), Infinity);
+      memory.decidedForAll = { flagsRevision, until, evaluations };
     }
-    if (overrides === undefined) this.#keep(memory, asked, evaluations);
     return evaluations;
   }
 
-  /** Nothing is gained by keeping what is not fresh. */
-  #keep(
-    memory: BulkMemory | undefined,
-    asked: readonly AskedFlag[],
-    evaluations: readonly Evaluation[],
-  ): void {
-    if (memory === undefined) return;
-    const { flagsRevision } = this.#options.states;
-    let until = Infinity;
-    for (const one of asked) until = Math.min(until, one.decidedUntil(flagsRevision));
-    memory.decidedForAll = until === -Infinity ? undefined : { flagsRevision, until, evaluations };
-  }
-
-  /** What everybody without an override is answered, at once: that is remembered as long as the state is fresh. */
-  #decideForAll(asked: AskedFlag, state: Found<FlagState>): Evaluation {
+  /** Whether it is decided what everybody without an override is answered. False: the state is not fresh in memory. */
+  #decideFromMemory(asked: AskedFlag, now: number): boolean {
     const { states } = this.#options;
-    const until = state.kind === "fresh" ? states.freshUntil(asked.id) : -Infinity;
-    return asked.decideForAll(state, states.flagsRevision, until);
+    const { flagsRevision } = states;
+    if (now < asked.decidedUntil(flagsRevision)) return true;
+    const fresh = states.freshFlag(asked.id, now);
+    if (fresh === undefined) return false;
+    asked.decideForAll("fresh", fresh.value);
+    asked.keep(flagsRevision, fresh.freshUntil);
+    return true;
   }
 
   async #evaluateLater(
@@ -227,8 +224,8 @@ export class Evaluator {
   ): Promise<readonly Evaluation[]> {
     const [laterFound, laterOverrides] = await Promise.all([found, overrides]);
     let next = 0;
-    const evaluations = asked.map(
-      (one) => one.fixed ?? this.#decideLate(one, laterFound[next++] ?? NOTHING_KNOWN, laterOverrides),
+    const evaluations = asked.map((one) =>
+      one.hasState ? this.#decideLate(one, laterFound[next++] ?? NOTHING_KNOWN, laterOverrides) : one.forAll,
     );
     return this.#tellAll(asked, entityId, evaluations);
   }
@@ -258,6 +255,10 @@ export class Evaluator {
     this.#options.onDecided?.({ flags, entityId, evaluations });
     return evaluations;
   }
+}
+
+function decideNow(asked: AskedFlag, state: Found<FlagState>): Evaluation {
+  return asked.decideForAll(state.kind, state.kind === "unavailable" ? undefined : state.value);
 }
 
 /** What is decided at once: no kill can have arrived since the flag was found. */
