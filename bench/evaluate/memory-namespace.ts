@@ -11,7 +11,10 @@ import { defineAll, entityIdsOf, flagIdsOf, OUTCOMES, type Outcome } from "./out
 const TTL_MS = 3_600_000;
 
 /** What answers, and has to be disposed of. */
-export type MemoryNamespace = Pick<Namespace, "evaluate" | "evaluateMany"> & AsyncDisposable;
+export interface MemoryNamespace extends Pick<Namespace, "evaluate" | "evaluateMany">, AsyncDisposable {
+  /** The store tells something of a flag that nobody else asks for. */
+  learn(): Promise<void>;
+}
 
 /** A namespace as the daemon has it, metrics included, over a store in memory; it knows all that is asked for. */
 export async function openMemoryNamespace({
@@ -45,7 +48,11 @@ export async function openMemoryNamespace({
     });
     clock.shiftMs = 1.5 * TTL_MS;
   }
+  let learnt = 0;
   return {
+    async learn() {
+      await namespace.flagState(`made-up/${++learnt}`);
+    },
     evaluate: (flagId, entityId) => namespace.evaluate(flagId, entityId),
     evaluateMany: (flagIds, entityId, memory) => namespace.evaluateMany(flagIds, entityId, memory),
     async [Symbol.asyncDispose]() {

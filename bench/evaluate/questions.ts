@@ -5,6 +5,8 @@ import { entityIdsOf, flagIdsOf, type Outcome } from "./outcomes.ts";
 
 /** One kind of question: which outcome, and for how many flags at once. */
 export interface Variant {
+  /** To be called before each run, if there is one. */
+  readonly prepare?: () => Promise<void>;
   /** Asks for every flag of the outcome once. */
   run(): void;
 }
@@ -13,6 +15,8 @@ export interface VariantOptions {
   readonly flagsPerCall: number;
   /** Whether calls for several flags come with what the last one for the same flags found out, as a server's do. */
   readonly isAgain: boolean;
+  /** Whether something else is learnt before all flags are asked for, each once. Unset: nothing is. */
+  readonly isChanging?: boolean;
   readonly namespace: MemoryNamespace;
 }
 
@@ -20,15 +24,17 @@ export interface VariantOptions {
 export function createVariant(
   name: string,
   outcome: Outcome,
-  { flagsPerCall, isAgain, namespace }: VariantOptions,
+  { flagsPerCall, isAgain, isChanging = false, namespace }: VariantOptions,
 ): Variant {
   const flagIds = flagIdsOf(name);
   const entityIds = entityIdsOf(outcome);
+  const preparing = isChanging ? { prepare: () => namespace.learn() } : {};
   const entityOf = (i: number) => entityIds[i % entityIds.length] ?? "";
   if (flagsPerCall === 1) {
     for (const [i, flagId] of flagIds.entries())
       check(name, outcome, atOnce(namespace.evaluate(flagId, entityOf(i))));
     return {
+      ...preparing,
       run() {
         for (const [i, flagId] of flagIds.entries()) void namespace.evaluate(flagId, entityOf(i));
       },
@@ -43,6 +49,7 @@ export function createVariant(
     for (const answer of atOnce(namespace.evaluateMany(asked, entityId, memory)))
       check(name, outcome, answer);
   return {
+    ...preparing,
     run() {
       for (const { asked, entityId, memory } of calls) void namespace.evaluateMany(asked, entityId, memory);
     },
