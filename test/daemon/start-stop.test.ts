@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { chmod, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -56,6 +56,41 @@ test("SIGTERM and SIGINT end it with exit code 0 and log lines that are one JSON
     }
   }
 });
+
+test("until it is ready it loads nothing of Node that it can do without, and sets up no generated message", async () => {
+  const [hook, coverage] = [join(folder, "loaded.cjs"), join(folder, "coverage")];
+  await writeFile(hook, 'process.on("SIGUSR2", () => console.log(process.moduleLoadList.join()));');
+  await using daemon = await start({
+    env: { NODE_OPTIONS: `--require=${hook}`, NODE_V8_COVERAGE: coverage },
+  });
+  await daemon.whenReady();
+  daemon.kill("SIGUSR2");
+  await eventually(() => daemon.log.some(({ event }) => event === "stdout"));
+  const modules = String(daemon.log.find(({ event }) => event === "stdout")?.["line"]).split(",");
+  expect(modules).toContain("NativeModule net");
+  for (const module of ["http2", "tls", "zlib", "internal/crypto/webcrypto", "internal/fs/promises"])
+    expect(modules).not.toContain(`NativeModule ${module}`);
+
+  await daemon.stop();
+  const [report = ""] = await readdir(coverage);
+  const { result } = JSON.parse(await readFile(join(coverage, report), "utf8")) as Coverage;
+  const functions = result.find(({ url }) => url.endsWith("bundle/pbflagd.cjs"))?.functions ?? [];
+  const isCalled = (name: string) =>
+    functions.some(({ functionName, ranges }) => functionName === name && (ranges[0]?.count ?? 0) > 0);
+  expect(isCalled("openDaemon")).toBe(true);
+  expect(isCalled("fileDesc"), "what sets up the messages of a .proto file").toBe(false);
+});
+
+/** What NODE_V8_COVERAGE has a process write when it ends. */
+interface Coverage {
+  readonly result: readonly {
+    readonly url: string;
+    readonly functions: readonly {
+      readonly functionName: string;
+      readonly ranges: readonly { readonly count: number }[];
+    }[];
+  }[];
+}
 
 test("a second signal ends it at once, whatever still runs", async () => {
   await using proxy = await openTcpProxy(Number(new URL(database.url).port));

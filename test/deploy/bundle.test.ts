@@ -30,9 +30,10 @@ test("pbflagd starts all the same where nothing was compiled", async () => {
 });
 
 test("the licence of every package in the bundle stands beside it", async () => {
-  const code = await readFile(join(bundle, "pbflagd.cjs"), "latin1");
+  // Long lines are broken, texts as well.
+  const code = (await readFile(join(bundle, "pbflagd.cjs"), "latin1")).replaceAll("\\\n", "");
   const packages = new Set(
-    [...code.matchAll(/^ *\/\/ node_modules\/(?:.*node_modules\/)?((?:@[^/]+\/)?[^/]+)/gm)].map(
+    [...code.matchAll(/"node_modules\/(?:[^"]*node_modules\/)?((?:@[^/]+\/)?[^/"]+)[^"]*"\(/g)].map(
       ([, name]) => name,
     ),
   );
@@ -43,9 +44,7 @@ test("the licence of every package in the bundle stands beside it", async () => 
 });
 
 test("functions keep their names, which is what a stack trace is read by", async () => {
-  expect(await readFile(join(bundle, "pbflagd.cjs"), "latin1")).toMatch(
-    /^ *async function openDaemon\(config/m,
-  );
+  expect(await readFile(join(bundle, "pbflagd.cjs"), "latin1")).toMatch(/async function openDaemon\(config/);
 });
 
 async function compiledFiles(): Promise<readonly string[]> {

@@ -23,9 +23,10 @@ const PREFIX_BYTES = 5;
  */
 export async function parseRequest(body: Uint8Array, wrapped: Wrapped): Promise<WatchRequest> {
   const { format, compression = "identity" } = wrapped;
-  if (!KNOWN_COMPRESSIONS.includes(compression))
+  const known = ["identity", compressionGzip.name];
+  if (!known.includes(compression))
     throw new ConnectError(
-      `Cannot read the request: expected ${KNOWN_COMPRESSIONS.join(" or ")}, got ${JSON.stringify(compression)}`,
+      `Cannot read the request: expected ${known.join(" or ")}, got ${JSON.stringify(compression)}`,
       Code.Unimplemented,
     );
   const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
@@ -40,8 +41,6 @@ export async function parseRequest(body: Uint8Array, wrapped: Wrapped): Promise<
   if (message.length === 0) return create(WatchRequestSchema);
   return parse(isCompressed ? await inflate(message, wrapped.bytesMax) : message, format);
 }
-
-const KNOWN_COMPRESSIONS = ["identity", compressionGzip.name];
 
 /** Rejects with RESOURCE_EXHAUSTED if it is too large. */
 async function inflate(message: Uint8Array, bytesMax: number): Promise<Uint8Array> {
