@@ -3,6 +3,15 @@
  */
 export type ByteText = string;
 
+export function utf8(text: string): ByteText {
+  return Buffer.from(text).toString("latin1");
+}
+
+/** The same text. One that was put together of others would be put together anew whenever it is written behind a head. */
+export function inOnePiece(text: ByteText): ByteText {
+  return byteText(bytesOfText(text));
+}
+
 export function byteText(bytes: Uint8Array): ByteText {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }

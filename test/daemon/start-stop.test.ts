@@ -57,13 +57,14 @@ test("SIGTERM and SIGINT end it with exit code 0 and log lines that are one JSON
   }
 });
 
-test("until it is ready it loads nothing of Node that it can do without, and sets up no generated message", async () => {
+test("until its first answer it loads nothing of Node that it can do without, and sets up no generated message", async () => {
   const [hook, coverage] = [join(folder, "loaded.cjs"), join(folder, "coverage")];
   await writeFile(hook, 'process.on("SIGUSR2", () => console.log(process.moduleLoadList.join()));');
   await using daemon = await start({
     env: { NODE_OPTIONS: `--require=${hook}`, NODE_V8_COVERAGE: coverage },
   });
   await daemon.whenReady();
+  expect(await daemon.evaluate("shop/1", "ann")).toMatchObject({ source: "EVALUATION_SOURCE_OVERRIDE" });
   daemon.kill("SIGUSR2");
   await eventually(() => daemon.log.some(({ event }) => event === "stdout"));
   const modules = String(daemon.log.find(({ event }) => event === "stdout")?.["line"]).split(",");

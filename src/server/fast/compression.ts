@@ -1,10 +1,10 @@
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { MaybeLater } from "../../evaluation/evaluator.ts";
-import { type ByteText, bytesOfText, byteText } from "../byte-text.ts";
+import { type ByteText, bytesOfText, byteText, inOnePiece } from "../byte-text.ts";
 import { COMPRESS_MIN_BYTES } from "../rpc/rpc-handlers.ts";
 import type { Form } from "./fast-rpcs.ts";
 import { FRAME_HEADER_BYTES } from "./read-frame.ts";
-import { inOnePiece, toFrame } from "./write-answer.ts";
+import { toFrame } from "./write-answer.ts";
 
 /** An answer that is sent again and again. It is compressed once: when it is first asked for so. */
 export class KeptAnswer {
@@ -33,11 +33,13 @@ export class KeptAnswer {
   }
 }
 
+/** As `compressionGzip` is named, for which Node has to load zlib: nearly all clients accept it, and few answers are so long. */
+const GZIP = "gzip";
+
 /** The encoding that we have and a client accepts which says this; undefined: none. */
 export function acceptedBy(accepts: string | undefined): string | undefined {
-  const { name } = compressionGzip;
   if (accepts === undefined) return undefined;
-  return accepts.split(",").some((each) => each.trim() === name) ? name : undefined;
+  return accepts.split(",").some((each) => each.trim() === GZIP) ? GZIP : undefined;
 }
 
 /** Whether an answer is so long that compressing it pays. */

@@ -2,10 +2,10 @@ import type { Evaluation, Source } from "../../evaluation/precedence.ts";
 import type { FlagTable } from "../../flags/definition.ts";
 import type { FlagValue } from "../../gen/pbflags/v1/types_pb.ts";
 import type { Latest } from "../../system/latest.ts";
-import type { ByteText } from "../byte-text.ts";
+import { type ByteText, inOnePiece } from "../byte-text.ts";
 import { isWorthCompressing, KeptAnswer } from "./compression.ts";
 import type { Form } from "./fast-rpcs.ts";
-import { inOnePiece, toEntry, toFrame, writeJson, writeMessage } from "./write-answer.ts";
+import { toEntry, toFrame, writeJson, writeMessage } from "./write-answer.ts";
 
 /** An `EvaluateResponse` as bytes, in each form made when it is first asked for. */
 export class EncodedAnswer {

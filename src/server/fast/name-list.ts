@@ -1,11 +1,11 @@
 import { BulkMemory, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { Evaluation } from "../../evaluation/precedence.ts";
 import type { Namespace } from "../../namespaces/namespace.ts";
-import type { ByteText } from "../byte-text.ts";
+import { type ByteText, inOnePiece } from "../byte-text.ts";
 import { KeptAnswer } from "./compression.ts";
 import type { EncodedAnswer, EncodedAnswers } from "./encoded-answers.ts";
 import type { Form } from "./fast-rpcs.ts";
-import { inOnePiece, toFrame } from "./write-answer.ts";
+import { toFrame } from "./write-answer.ts";
 
 /** Of an answer that is kept: room for that of 10,000 flags, at 200 bytes each. Compressed it is a fraction of that. */
 const KEPT_BYTES_MAX = 2 * 1_024 * 1_024;
