@@ -39,6 +39,7 @@ export function writeValue(message: FlagValue): ByteText {
     case "doubleListValue":
       return field(DOUBLE_LIST, packed(value.value.values.map(double)));
     case undefined:
+    default:
       return "";
   }
 }
@@ -71,6 +72,7 @@ export function writeJsonValue(message: FlagValue): string {
     case "doubleListValue":
       return jsonList(value.case, value.value.values.map(jsonDouble));
     case undefined:
+    default:
       return "{}";
   }
 }
