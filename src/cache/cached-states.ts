@@ -16,7 +16,7 @@ export type CacheTier = "flags" | "overrides";
 export type FlagAndRow = readonly [flagId: string, row: FlagState | undefined];
 
 export interface CachedStatesOptions {
-  readonly store: Pick<FlagStore, "flagStates" | "overrides">;
+  readonly store: Pick<FlagStore, "flagStates" | "overrides" | "questionsAtOnce">;
   /** Whether the store is known to be away, so that asking is of no use. */
   readonly isCut: () => boolean;
   /** The stamp of the kill set in force. */
@@ -73,6 +73,7 @@ export class CachedStates implements States {
       isRefreshedAhead: isDefined,
       memory: createFlagMemory<Entry<FlagState>>(isDefined, UNDEFINED_FLAGS_MAX),
       fetch: (flagIds, atLeast) => store.flagStates(flagIds, atLeast),
+      batchesAtOnce: store.questionsAtOnce,
       onAnswer: (flagIds, { value }, stamp) =>
         options.onFlagRows(
           flagIds.map((flagId) => [flagId, value.get(flagId)]),

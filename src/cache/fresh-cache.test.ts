@@ -419,11 +419,12 @@ test("write-through calls cached what answers a question of its own that failed,
   expect(await slow).toEqual({ kind: "fresh", value: "of 2" });
 });
 
-test("a load asks for one batch, then for two at a time, and again for what was left untold, as long as anything is told", async () => {
+test("a load asks for one batch, then for as many at a time as the store likes, and again for what was left untold, as long as anything is told", async () => {
   const asked: string[][] = [];
   let patience = Infinity;
   const { cache } = createCache({
     memory: createEntityMemory<Entry<string>>(2_000),
+    batchesAtOnce: 2,
     // Tells the first three hundred of those asked for, but never "k7".
     async fetch(keys) {
       asked.push([...keys]);

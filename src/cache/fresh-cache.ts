@@ -66,6 +66,8 @@ export interface FreshCacheOptions<V> {
    * known to have to be of.
    */
   readonly fetch: (keys: readonly string[], atLeast: Version | undefined) => Promise<BatchAnswer<V>>;
+  /** How many batches of a load are under way at once. Unset: 1. */
+  readonly batchesAtOnce?: number | undefined;
   /**
    * What is known of the store's state. An answer from an older version may lack a change that has been
    * told already: it is served, and asked for again.
@@ -117,7 +119,7 @@ const RETRY_OLD_AFTER_MS = 100;
 /** An answer about more than this would hold up everybody else while it is taken in. No store takes over a thousand. */
 const BATCH_KEYS_MAX = 500;
 /** Batches that are under way in the background at once. */
-const BATCHES_MAX = 2;
+const REFRESHES_MAX = 2;
 
 /**
  * Remembers what a store answered and knows what the memory is worth.
@@ -249,9 +251,9 @@ export class FreshCache<V> {
   }
 
   /**
-   * Asks the store for these keys now, in few batches at a time: all at once would be too much for a slow one. The first
-   * goes alone, as whatever else is asked for in the same moment does not have to wait then. False if not all of them were
-   * told. Never rejects.
+   * Asks the store for these keys now, in as many batches at a time as it likes: all at once would be too much for a slow
+   * one. The first goes alone, so that whatever else is asked in the same moment has not to wait. False if not all of them
+   * were told. Never rejects.
    */
   async load(keys: readonly string[]): Promise<boolean> {
     let next = 0;
@@ -260,7 +262,7 @@ export class FreshCache<V> {
     const loadRest = async () => {
       while (next < keys.length) isLoaded = (await loadNext()) && isLoaded;
     };
-    await Promise.all(Array.from({ length: BATCHES_MAX }, loadRest));
+    await Promise.all(Array.from({ length: this.#options.batchesAtOnce ?? 1 }, loadRest));
     return isLoaded;
   }
 
@@ -343,7 +345,8 @@ export class FreshCache<V> {
 
   /** Asks for what is due, in so many batches at a time that others find the store free, and their turn. */
   #refresh(): void {
-    for (; this.#due.size > 0 && this.#refreshing < BATCHES_MAX; this.#refreshing++) void this.#refreshDue();
+    for (; this.#due.size > 0 && this.#refreshing < REFRESHES_MAX; this.#refreshing++)
+      void this.#refreshDue();
   }
 
   async #refreshDue(): Promise<void> {

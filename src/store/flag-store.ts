@@ -66,6 +66,8 @@ export interface Kills {
  * may be older all the same, and says so.
  */
 export interface FlagStore extends AsyncDisposable {
+  /** How many questions about flags it may be asked side by side, where all do not go into one. Unset: 1. */
+  readonly questionsAtOnce?: number | undefined;
   /** At most 1,000 ids, as many as another evaluator takes. */
   flagStates(flagIds: readonly string[], atLeast?: Version): Promise<Batch<FlagState>>;
   /** One entry for each entity that has overrides. At most 1,000 ids. */

@@ -69,6 +69,7 @@ export function observeStore(store: FlagStore, observer: StoreObserver): FlagSto
   };
 
   return {
+    questionsAtOnce: store.questionsAtOnce,
     flagStates: (flagIds, atLeast) => lookUp("flag_state", flagIds, () => store.flagStates(flagIds, atLeast)),
     overrides: (entityIds, atLeast) =>
       lookUp("overrides", entityIds, () => store.overrides(entityIds, atLeast)),

@@ -41,6 +41,8 @@ export interface PostgresStore extends FlagStore {
 export function openPostgresStore(options: PostgresStoreOptions): PostgresStore {
   const reader = new PostgresReader(options);
   return {
+    // One is answered while another is taken in.
+    questionsAtOnce: 2,
     async flagStates(flagIds) {
       const { rows, version } = await reader.read<FlagsRow | NoFlags>(readFlagStates, [toTexts(flagIds)]);
       const found = rows.filter((row) => row.flag_ids !== null);
