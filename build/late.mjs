@@ -66,11 +66,17 @@ export const late = {
   },
 };
 
-/** One with the same names as `module`, which it loads for the first of them that is read. */
+/** One with the same names as `module`, which it loads for the first of them that is read. Then they are what they were. */
 function lateModule(module, names, known = {}) {
   const late = names.filter((name) => !Object.hasOwn(known, name));
   const early = Object.entries(known).map(([name, value]) => `exports.${name} = ${value};`);
   return `${early.join("\n")}
-for (const name of ${JSON.stringify(late)})
-  Object.defineProperty(exports, name, { enumerable: true, get: () => require(${JSON.stringify(module)})[name] });`;
+for (const name of ${JSON.stringify(late)}) {
+  const get = () => {
+    const value = require(${JSON.stringify(module)})[name];
+    Object.defineProperty(exports, name, { enumerable: true, value });
+    return value;
+  };
+  Object.defineProperty(exports, name, { enumerable: true, configurable: true, get });
+}`;
 }
