@@ -32,7 +32,7 @@ Exit codes: 0 done, 1 the answer is no, 2 wrong usage or configuration, 3 could 
 /** Runs one command line, program name not included, and resolves with the exit code. Never rejects. */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   try {
-    await createProgram(io).parseAsync([...argv], { from: "user" });
+    await createProgram(io, argv[0]).parseAsync([...argv], { from: "user" });
     return 0;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -42,8 +42,32 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   }
 }
 
-/** All commands. Each loads what it needs only when it runs: `health` runs every few seconds. */
-export function createProgram(io: Io): Command {
+const COMMANDS: Readonly<Record<string, Readonly<Record<string, (program: Command, io: Io) => void>>>> = {
+  "Daemon:": {
+    serve: addServe,
+    dev: addDev,
+    health: addHealth,
+    upstreams: addUpstreams,
+    watch: addWatch,
+    config: addConfig,
+  },
+  "Database:": { migrate: addMigrate, sync: addSync, sql: addSql },
+  "Flags:": {
+    list: addList,
+    get: addGet,
+    evaluate: addEvaluate,
+    set: addSet,
+    kill: addKill,
+    revive: addRevive,
+    override: addOverride,
+  },
+};
+
+/**
+ * The command of that name, or all if it is none: making the hundreds of options of all takes longer than running some.
+ * Each loads what it needs only when it runs: `health` runs every few seconds.
+ */
+export function createProgram(io: Io, named = ""): Command {
   const program = new Command("pbflagd")
     .description(
       "Feature flags that always answer: flags are fields of protobuf messages, kill switches live in Postgres.",
@@ -64,12 +88,12 @@ export function createProgram(io: Io): Command {
     .configureHelp({ minWidthToWrap: 20 })
     .addHelpText("after", EXAMPLES);
 
-  program.commandsGroup("Daemon:");
-  for (const add of [addServe, addDev, addHealth, addUpstreams, addWatch, addConfig]) add(program, io);
-  program.commandsGroup("Database:");
-  for (const add of [addMigrate, addSync, addSql]) add(program, io);
-  program.commandsGroup("Flags:");
-  for (const add of [addList, addGet, addEvaluate, addSet, addKill, addRevive, addOverride]) add(program, io);
+  const groups = Object.entries(COMMANDS);
+  const isOne = groups.some(([, commands]) => Object.hasOwn(commands, named));
+  for (const [heading, commands] of groups) {
+    program.commandsGroup(heading);
+    for (const [name, add] of Object.entries(commands)) if (!isOne || name === named) add(program, io);
+  }
   return program;
 }
 

@@ -17,6 +17,16 @@ function pathOf(command: Command): readonly string[] {
 
 const paths = commandsOf(program).map(pathOf);
 
+test("a command that is named is made alone, and as among all", () => {
+  for (const command of program.commands) {
+    const alone = createProgram(createIo(), command.name());
+    expect(alone.commands.map((one) => one.name())).toEqual([command.name()]);
+    expect(alone.commands[0]?.helpInformation()).toBe(command.helpInformation());
+  }
+  for (const none of ["", "--help", "help", "srve", "constructor"])
+    expect(createProgram(createIo(), none).commands).toHaveLength(program.commands.length);
+});
+
 test("there is every command that the design names for this version", () => {
   expect(paths.map((path) => path.join(" ")).toSorted()).toEqual([
     "config check",
