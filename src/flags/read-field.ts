@@ -5,8 +5,11 @@ import { WireReader } from "./wire-reader.ts";
 export interface FieldShape {
   readonly name: string;
   readonly number: number;
-  /** What it holds, as a .proto file writes it, for example `repeated int64`. */
-  readonly kind: string;
+  /** Its number in `google.protobuf.FieldDescriptorProto.Type`. */
+  readonly type: number;
+  /** Of a message or an enum. */
+  readonly typeName: string;
+  readonly isRepeated: boolean;
   /** Undefined for a kind that no flag can have. */
   readonly flagType: FlagType | undefined;
   /** The option `(pbflags.flag)`. Undefined: the field is no flag. */
@@ -23,24 +26,39 @@ export function readField(field: WireReader): FieldShape {
   let label = 0;
   let type = 0;
   let typeName = "";
-  const options: WireReader[] = [];
+  let options: WireReader[] | undefined;
   while (field.next()) {
     if (field.no === 1) name = field.text();
     else if (field.no === 3) number = field.int32();
     else if (field.no === 4) label = field.int32();
     else if (field.no === 5) type = field.int32();
     else if (field.no === 6) typeName = field.text();
-    else if (field.no === 8) options.push(field.message());
+    else if (field.no === 8) options = grown(options, field.message());
   }
-  const repeated = label === labelRepeated;
-  const [kind, flagType] = kinds[type] ?? [`type ${type}`, undefined];
+  const isRepeated = label === labelRepeated;
+  const flagType = kinds[type]?.flagType;
   return {
     name,
     number,
-    kind: `${repeated ? "repeated " : ""}${typeName === "" ? kind : `${kind} ${typeName}`}`,
-    flagType: flagType !== undefined && repeated ? `${flagType}_LIST` : flagType,
-    flagOption: readOption(options, flagOptionNumber),
+    type,
+    typeName,
+    isRepeated,
+    flagType: flagType !== undefined && isRepeated ? `${flagType}_LIST` : flagType,
+    flagOption: options === undefined ? undefined : readOption(options, flagOptionNumber),
   };
+}
+
+/** What a field holds, as a .proto file writes it, for example `repeated int64`. */
+export function kindOf({ type, typeName, isRepeated }: FieldShape): string {
+  const name = kinds[type]?.name ?? `type ${type}`;
+  return `${isRepeated ? "repeated " : ""}${typeName === "" ? name : `${name} ${typeName}`}`;
+}
+
+/** The list with one more. Nearly all have one at most, and an empty one would take room for many more when it grows. */
+export function grown<T>(list: T[] | undefined, item: T): T[] {
+  if (list === undefined) return [item];
+  list.push(item);
+  return list;
 }
 
 /**
@@ -48,31 +66,37 @@ export function readField(field: WireReader): FieldShape {
  * It is found by its number, so the set need not contain the file that declares it.
  */
 export function readOption(parts: readonly WireReader[], number: number): WireReader | undefined {
-  const found: WireReader[] = [];
-  for (const part of parts) while (part.next()) if (part.no === number) found.push(part.message());
+  let found: WireReader[] | undefined;
+  for (const part of parts) while (part.next()) if (part.no === number) found = grown(found, part.message());
+  if (found === undefined || found.length === 1) return found?.[0];
   // Parts of a message, put one after the other, are the message.
-  return found.length > 1 ? new WireReader(Buffer.concat(found.map((part) => part.rest()))) : found[0];
+  return new WireReader(Buffer.concat(found.map((part) => part.rest())));
+}
+
+interface Kind {
+  readonly name: string;
+  readonly flagType?: "BOOL" | "STRING" | "INT64" | "DOUBLE";
 }
 
 /** By number in `google.protobuf.FieldDescriptorProto.Type`. */
-const kinds: readonly (readonly [kind: string, flagType?: "BOOL" | "STRING" | "INT64" | "DOUBLE"])[] = [
-  ["a field without a type"],
-  ["double", "DOUBLE"],
-  ["float"],
-  ["int64", "INT64"],
-  ["uint64"],
-  ["int32"],
-  ["fixed64"],
-  ["fixed32"],
-  ["bool", "BOOL"],
-  ["string", "STRING"],
-  ["group"],
-  ["message"],
-  ["bytes"],
-  ["uint32"],
-  ["enum"],
-  ["sfixed32"],
-  ["sfixed64", "INT64"],
-  ["sint32"],
-  ["sint64", "INT64"],
+const kinds: readonly Kind[] = [
+  { name: "a field without a type" },
+  { name: "double", flagType: "DOUBLE" },
+  { name: "float" },
+  { name: "int64", flagType: "INT64" },
+  { name: "uint64" },
+  { name: "int32" },
+  { name: "fixed64" },
+  { name: "fixed32" },
+  { name: "bool", flagType: "BOOL" },
+  { name: "string", flagType: "STRING" },
+  { name: "group" },
+  { name: "message" },
+  { name: "bytes" },
+  { name: "uint32" },
+  { name: "enum" },
+  { name: "sfixed32" },
+  { name: "sfixed64", flagType: "INT64" },
+  { name: "sint32" },
+  { name: "sint64", flagType: "INT64" },
 ];

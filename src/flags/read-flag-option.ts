@@ -1,6 +1,7 @@
 import { WireType } from "@bufbuild/protobuf/wire";
 import type { SupportedValues } from "../gen/pbflags/options_pb.ts";
-import { fitting, ofFlagDefault, readOne, readSupportedValues, type Value } from "./read-values.ts";
+import { grown } from "./read-field.ts";
+import { fitting, NO_VALUE, ofFlagDefault, readOne, readSupportedValues, type Value } from "./read-values.ts";
 import type { WireReader } from "./wire-reader.ts";
 
 /** What `pbflags.FlagOptions` says, read by hand: a set may hold twenty thousand of them. */
@@ -21,21 +22,22 @@ export function readFlagOption(option: WireReader): FlagOption {
   let description = "";
   let layer = "";
   let oldLayer: number | undefined;
-  const defaults: WireReader[] = [];
-  const supported: WireReader[] = [];
+  let defaults: WireReader[] | undefined;
+  let supported: WireReader[] | undefined;
   while (option.next()) {
     if (option.no === 1) description = fitting(option, "description").strictText();
-    else if (option.no === 2) defaults.push(fitting(option, "default").message());
+    else if (option.no === 2) defaults = grown(defaults, fitting(option, "default").message());
     else if (option.no === 3 && option.wireType === WireType.Varint) oldLayer = option.int32();
-    else if (option.no === 4) supported.push(fitting(option, "supported_values").message());
-    else if (option.no === 5) layer = fitting(option, "layer").strictText();
+    else if (option.no === 4) {
+      supported = grown(supported, fitting(option, "supported_values").message());
+    } else if (option.no === 5) layer = fitting(option, "layer").strictText();
   }
   return {
     description,
     layer,
     oldLayer,
-    defaultValue: readDefault(defaults),
-    supportedValues: supported.length === 0 ? undefined : readSupportedValues(supported),
+    defaultValue: defaults === undefined ? NO_VALUE : readDefault(defaults),
+    supportedValues: supported === undefined ? undefined : readSupportedValues(supported),
   };
 }
 

@@ -1,7 +1,7 @@
 import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
 import type { FlagDefinition, FlagType } from "./definition.ts";
 import { caseOfType } from "./flag-value.ts";
-import type { FieldShape } from "./read-field.ts";
+import { type FieldShape, kindOf } from "./read-field.ts";
 import { type FlagOption, readFlagOption, unknownKind } from "./read-flag-option.ts";
 import { WireError, type WireReader } from "./wire-reader.ts";
 
@@ -28,7 +28,7 @@ export function toFlag(
   }
   if (type === undefined) {
     report(
-      `a flag must be bool, string, int64, sint64, sfixed64, double or a list of these, got ${field.kind}`,
+      `a flag must be bool, string, int64, sint64, sfixed64, double or a list of these, got ${kindOf(field)}`,
     );
   }
   const option = attempt("pbflags.FlagOptions", () => readFlagOption(flagOption), report);

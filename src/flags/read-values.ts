@@ -1,6 +1,7 @@
 import { WireType } from "@bufbuild/protobuf/wire";
 import type { SupportedValues } from "../gen/pbflags/options_pb.ts";
 import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
+import { grown } from "./read-field.ts";
 import { WireError, WireReader } from "./wire-reader.ts";
 
 // Values read by hand: a set of descriptors may hold twenty thousand, and setting up the library's own reader takes as
@@ -30,6 +31,7 @@ export interface OneValue {
 }
 
 const LIST = WireType.LengthDelimited;
+export const NO_VALUE: Value = { case: undefined };
 
 /** The reader itself. Throws a WireError unless the field at which it stands is of the type that its definition says. */
 export function fitting(reader: WireReader, field: string, wireType = LIST): WireReader {
@@ -41,7 +43,7 @@ export function fitting(reader: WireReader, field: string, wireType = LIST): Wir
 export function readOne(parts: readonly WireReader[], kinds: Kinds): OneValue {
   let value: Value = NO_VALUE;
   let kind: Kind | undefined;
-  let pieces: WireReader[] = [];
+  let pieces: WireReader[] | undefined;
   let hasUnknown = false;
   for (const part of parts) {
     while (part.next()) {
@@ -50,19 +52,18 @@ export function readOne(parts: readonly WireReader[], kinds: Kinds): OneValue {
       if (found === undefined) continue;
       if (found !== kind) {
         // Of no account any more, but it has to be right.
-        kind?.ofPieces?.(pieces);
+        if (pieces !== undefined) kind?.ofPieces?.(pieces);
         kind = found;
-        pieces = [];
+        pieces = undefined;
       }
       fitting(part, found.name, found.wireType);
       if (found.of !== undefined) value = found.of(part);
-      else pieces.push(part.message());
+      else pieces = grown(pieces, part.message());
     }
   }
-  return { value: kind?.ofPieces?.(pieces) ?? value, hasUnknown };
+  if (pieces !== undefined) value = kind?.ofPieces?.(pieces) ?? value;
+  return { value, hasUnknown };
 }
-
-const NO_VALUE: Value = { case: undefined };
 
 /** A `pbflags.v1.FlagValue`. Throws a WireError. */
 export function readFlagValue(bytes: Uint8Array): FlagValue {
