@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { createCountingVariant } from "./evaluate/counting.ts";
 import { type MemoryNamespace, openMemoryNamespace } from "./evaluate/memory-namespace.ts";
 import { FLAGS_PER_OUTCOME, OUTCOMES } from "./evaluate/outcomes.ts";
 import { createVariant, type Variant, type VariantOptions } from "./evaluate/questions.ts";
@@ -35,16 +36,15 @@ function createVariants(namespaces: {
   readonly fresh: MemoryNamespace;
   readonly stale: MemoryNamespace;
 }): ReadonlyMap<string, Variant> {
-  return new Map(
-    [...OUTCOMES].flatMap(([name, outcome]) =>
-      [...CALLS].flatMap(([call, options]) => {
-        // Whose refresh is under way learns nothing.
-        if (outcome.isPastTtl && options.isChanging === true) return [];
-        const namespace = outcome.isPastTtl ? namespaces.stale : namespaces.fresh;
-        return [[`${name} | ${call}`, createVariant(name, outcome, { ...options, namespace })] as const];
-      }),
-    ),
+  const evaluating = [...OUTCOMES].flatMap(([name, outcome]) =>
+    [...CALLS].flatMap(([call, options]) => {
+      // Whose refresh is under way learns nothing.
+      if (outcome.isPastTtl && options.isChanging === true) return [];
+      const namespace = outcome.isPastTtl ? namespaces.stale : namespaces.fresh;
+      return [[`${name} | ${call}`, createVariant(name, outcome, { ...options, namespace })] as const];
+    }),
   );
+  return new Map([...evaluating, ["the call in the metrics | 1", createCountingVariant()]]);
 }
 
 /** Both in nanoseconds an evaluation. On a machine that others use too, the processor's time is the steadier one. */

@@ -87,16 +87,26 @@ async function busyMsOf(pid: number): Promise<number> {
   return Number(nanoseconds) / 1e6;
 }
 
+/** A value of its own for each flag. */
+const SET_VALUES = `
+  SELECT feature_flags.set_value(flag_id, CASE flag_type
+    WHEN 'BOOL' THEN (n % 2 = 0)::text WHEN 'STRING' THEN 'value ' || n WHEN 'DOUBLE' THEN n || '.5'
+    WHEN 'INT64' THEN n::text WHEN 'BOOL_LIST' THEN '[true]' ELSE '{' || n || '}' END)
+  FROM (SELECT flag_id, flag_type, row_number() OVER (ORDER BY flag_id) AS n FROM feature_flags.flags) AS f`;
+
 async function main(): Promise<void> {
-  await using bench = await openBenchDatabase();
-  const { url, database, folder } = bench;
-  const descriptors = join(folder, "flags.pb");
+  await using untouched = await openBenchDatabase();
+  await using valued = await openBenchDatabase();
+  const descriptors = join(untouched.folder, "flags.pb");
   await writeFile(descriptors, describeFlags(manyFeatures(flagCount)));
-  await syncDefinitions(database, await loadDescriptors(descriptors), { actor: "bench" });
+  for (const { database } of [untouched, valued])
+    await syncDefinitions(database, await loadDescriptors(descriptors), { actor: "bench" });
+  await valued.database.query(SET_VALUES);
   const serve = [options.main, "serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
   const variants = {
     "node:http, nothing else": ["-e", BARE],
-    "serve, root mode": [...serve, "--descriptors", descriptors, "--database", url],
+    "serve, flags as sync made them": [...serve, "--descriptors", descriptors, "--database", untouched.url],
+    "serve, a value for each flag": [...serve, "--descriptors", descriptors, "--database", valued.url],
   };
   const measured = new Map(Object.keys(variants).map((name) => [name, [] as Started[]]));
   const [[, alone = []] = []] = measured;

@@ -17,6 +17,8 @@ import { startBareLike } from "./reference-servers.ts";
 const TTLS = ["--cache-kill-ttl", "5s", "--cache-flag-ttl", "5s", "--cache-override-ttl", "30s"];
 
 const CHANGES_PER_SECOND = 100;
+/** Of those, what has to be committed for the row to say what it says. */
+const CHANGES_MIN_SHARE = 0.9;
 
 export interface LatencyOptions {
   /** Of the database. */
@@ -103,8 +105,13 @@ function createPhases({ url, proxy, daemon, askBare, ask }: PhaseParts) {
       `${CHANGES_PER_SECOND} changes a second`,
       async () => {
         await whenFed(daemon);
-        await using _ = startChanges(url, { flagIds: CHANGED_FLAGS, perSecond: CHANGES_PER_SECOND });
-        return await ask();
+        await using changes = startChanges(url, { flagIds: CHANGED_FLAGS, perSecond: CHANGES_PER_SECOND });
+        const [startedAt, before] = [performance.now(), changes.count];
+        const measured = await ask();
+        const perSecond = (1_000 * (changes.count - before)) / (performance.now() - startedAt);
+        if (perSecond < CHANGES_MIN_SHARE * CHANGES_PER_SECOND)
+          throw new Error(`Cannot measure: only ${perSecond.toFixed(0)} changes a second were committed`);
+        return measured;
       },
     ],
     [

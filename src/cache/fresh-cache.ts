@@ -109,6 +109,7 @@ interface Learnt<V> {
   readonly worth: Worth;
   readonly stamp: Stamp;
 }
+
 const NOTHING: Found<never> = { kind: "fresh", value: undefined };
 
 const ONE_HIT: HitsAndMisses = { hits: 1, misses: 0 };

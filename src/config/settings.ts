@@ -164,7 +164,7 @@ export const settings = {
   "limits.idle_timeout": required(
     duration({ min: "100ms", max: DAY }),
     "5m",
-    "How long a connection or HTTP/2 session may lie idle.",
+    "How long a connection may lie idle.",
   ),
   "health.interval": required(
     duration({ min: "100ms", max: DAY }),

@@ -1,4 +1,5 @@
 import type { FlagType } from "./definition.ts";
+import { grown } from "./grown.ts";
 import { WireReader } from "./wire-reader.ts";
 
 /** A field of a message, as far as flags are concerned. */
@@ -52,13 +53,6 @@ export function readField(field: WireReader): FieldShape {
 export function kindOf({ type, typeName, isRepeated }: FieldShape): string {
   const name = kinds[type]?.name ?? `type ${type}`;
   return `${isRepeated ? "repeated " : ""}${typeName === "" ? name : `${name} ${typeName}`}`;
-}
-
-/** The list with one more. Nearly all have one at most, and an empty one would take room for many more when it grows. */
-export function grown<T>(list: T[] | undefined, item: T): T[] {
-  if (list === undefined) return [item];
-  list.push(item);
-  return list;
 }
 
 /**

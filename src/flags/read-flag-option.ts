@@ -1,6 +1,6 @@
 import { WireType } from "@bufbuild/protobuf/wire";
 import type { SupportedValues } from "../gen/pbflags/options_pb.ts";
-import { grown } from "./read-field.ts";
+import { grown } from "./grown.ts";
 import { fitting, NO_VALUE, ofFlagDefault, readOne, readSupportedValues, type Value } from "./read-values.ts";
 import type { WireReader } from "./wire-reader.ts";
 

@@ -1,7 +1,7 @@
 import { WireType } from "@bufbuild/protobuf/wire";
 import type { SupportedValues } from "../gen/pbflags/options_pb.ts";
 import type { FlagValue } from "../gen/pbflags/v1/types_pb.ts";
-import { grown } from "./read-field.ts";
+import { grown } from "./grown.ts";
 import { WireError, WireReader } from "./wire-reader.ts";
 
 // Values read by hand: a set of descriptors may hold twenty thousand, and setting up the library's own reader takes as

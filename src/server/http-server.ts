@@ -21,7 +21,7 @@ export type DropReason =
   | "too_many_connections"
   /** No first request in time. */
   | "no_request"
-  /** An HTTP/2 session that hangs inside a frame. */
+  /** Over HTTP/2: hangs inside a frame, or has neither asked for anything nor answered a PING. */
   | "half_open"
   /** Does not take what it asked for. */
   | "stalled"

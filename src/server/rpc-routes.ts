@@ -35,6 +35,7 @@ export function listServices(): readonly DescService[] {
   ];
 }
 
+/** What RPCs have in common with the fast way. */
 export interface RpcRouteParts {
   readonly worth: Worth;
   readonly permit: Permit;

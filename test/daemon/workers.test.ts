@@ -217,6 +217,25 @@ test("a worker that is lost is started again, and no answer misses a kill that w
   }
 });
 
+test("a kill that is committed while a worker is missing holds for its successor as well", async () => {
+  await using daemon = await start();
+  try {
+    const replaced = replace(daemon, 1);
+    await scene.operate((store) => store.kill("shop/1"));
+    await replaced;
+    const isKilled = async () => (await ask(daemon, "shop/1")).source === "EVALUATION_SOURCE_KILLED";
+    await eventually(async () => (await isKilled()) && (await isKilled()) && (await isKilled()), PATIENTLY);
+    const stop = new AbortController();
+    const clients = [false, true, true].map((isNew) => keepAsking(daemon, isNew, stop.signal));
+    await replace(daemon, 2);
+    stop.abort();
+    const replies = (await Promise.all(clients)).flat().filter((reply) => reply !== undefined);
+    expect(new Set(replies.map(({ source }) => source))).toEqual(new Set(["EVALUATION_SOURCE_KILLED"]));
+  } finally {
+    await scene.operate((store) => store.revive("shop/1"));
+  }
+});
+
 /** Asks again and again, and once more where no answer comes: that is undefined. */
 async function keepAsking(daemon: TestDaemon, isAlwaysNew: boolean, stop: AbortSignal) {
   const replies: (TestEvaluation | undefined)[] = [];

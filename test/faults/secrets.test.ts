@@ -186,6 +186,21 @@ test.for([
   },
 );
 
+test("whatever callers show who go the fast way, where nothing is traced, no secret is told", async () => {
+  await using database = await createTestDatabase();
+  await using scene = await openScene(database);
+  await using daemon = await startDaemon({
+    args: [...serveArgs(database.url, scene), ...TIMEOUTS, "--log-level", "debug", "--log-format", "json"],
+  });
+  await daemon.whenReady();
+  const { texts } = await callCarelessly(daemon.port);
+  const fast = Object.values(await daemon.metric("pbflags_rpc_fast_total"));
+  expect(fast.reduce((sum, count) => sum + count, 0)).toBeGreaterThan(5);
+  const told = { answers: texts.join("\n"), ...(await toldBy(daemon)), log: logOf(daemon) };
+  expect(told.log).toContain("evaluated");
+  expect(leaks(told)).toEqual([]);
+});
+
 test.for([
   { format: "json", workers: 1, way: "repeats what it was sent", problem: "Bad Request" },
   { format: "pretty", workers: 1, way: "is not there", problem: "ECONNREFUSED" },

@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { eventually } from "../../../test/support/eventually.ts";
 import { FakeClock } from "../../../test/support/fake-clock.ts";
@@ -35,11 +36,12 @@ async function openScene(plainHttp2?: RequestHandler["plainHttp2"]) {
       throw error;
     },
   });
-  const client = await openRaw(server.address.kind === "tcp" ? server.address.port : 0);
+  const port = server.address.kind === "tcp" ? server.address.port : 0;
+  const client = await openRaw(port);
   opened.push({ server, client });
   client.socket.write(PREFACE + SETTINGS, "latin1");
   const say = (frames: string) => client.socket.write(frames, "latin1");
-  return { ...client, say, drops, waiting };
+  return { ...client, port, say, drops, waiting };
 }
 
 /** A GET, with more in its header block or without. */
@@ -113,23 +115,56 @@ test("a client that says of each answer, however short, that it has taken it, an
   }
 });
 
-test("the same long answer, asked for many times and not taken, is one piece of memory", async () => {
-  const text = "x".repeat(1_000_000);
-  let answered = 0;
-  const { say } = await openScene(() => ({
-    bodyBytesMax: 100,
-    answer(_, exchange) {
-      exchange.reply("\x88", text, undefined);
-      answered += 1;
-    },
-    cutOff() {},
-  }));
-  const before = process.memoryUsage().arrayBuffers;
+describe("the same long answer, asked for many times", () => {
+  const ANSWERS = 200;
   // POST instead of GET.
-  for (let i = 0; i < 200; i++)
-    say(frame("HEADERS", { flags: END_HEADERS | END_STREAM, stream: 2 * i + 1, payload: "\x83\x86\x84" }));
-  await eventually(() => answered === 200);
-  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
+  const asking = Array.from({ length: ANSWERS }, (_, i) =>
+    frame("HEADERS", { flags: END_HEADERS | END_STREAM, stream: 2 * i + 1, payload: "\x83\x86\x84" }),
+  ).join("");
+
+  async function openLong(bytes: number) {
+    const text = "x".repeat(bytes);
+    const done = { answered: 0 };
+    const scene = await openScene(() => ({
+      bodyBytesMax: 100,
+      answer(_, exchange) {
+        exchange.reply("\x88", text, undefined);
+        done.answered += 1;
+      },
+      cutOff() {},
+    }));
+    return { ...scene, done };
+  }
+
+  test("and not taken, is one piece of memory", async () => {
+    const { say, done } = await openLong(1_000_000);
+    const before = process.memoryUsage().arrayBuffers;
+    say(asking);
+    await eventually(() => done.answered === ANSWERS);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
+  });
+
+  test("is not copied all at once for a client that opens its windows", async () => {
+    const BYTES = 2_000_000;
+    const { port, done } = await openLong(BYTES);
+    const socket = connect(port, "127.0.0.1");
+    const before = process.memoryUsage.rss();
+    let [received, most] = [0, before];
+    socket.on("data", (chunk) => {
+      received += chunk.length;
+      most = Math.max(most, process.memoryUsage.rss());
+    });
+    // INITIAL_WINDOW_SIZE.
+    socket.write(PREFACE + frame("SETTINGS", { payload: "\0\x04\0\0\0\0" }) + asking, "latin1");
+    await eventually(() => done.answered === ANSWERS);
+    socket.write(
+      frame("SETTINGS", { payload: "\0\x04\x7f\xff\xff\xff" }) + windowUpdate(0, 2 ** 31 - 65_536),
+      "latin1",
+    );
+    await eventually(() => received >= ANSWERS * BYTES);
+    socket.destroy();
+    expect(most - before).toBeLessThan((ANSWERS * BYTES) / 2);
+  });
 });
 
 test("a client that makes its header table smaller in the middle of an answer is told so before the trailers", async () => {

@@ -170,8 +170,8 @@ describe("a header block", () => {
       says(7, indexed(3) + indexed(6) + adds("/other")) + data(7, "4", { ends: true }),
       says(9, asked) + data(9, "5", { ends: true }),
       // Trailers change it too.
-      says(11, asked) + headers(11, literal(":path", "/fall", { kind: "added" })),
-      says(13, asked) + data(13, "7", { ends: true }),
+      says(11, asked) + headers(11, literal("x-trailer", "1", { kind: "added" })),
+      says(13, indexed(3) + indexed(6) + indexed(63)) + data(13, "7", { ends: true }),
     );
     await client.wholeAnswerOn(13);
     expect([1, 3, 5, 7, 9, 11, 13].map((stream) => client.answerOn(stream).body)).toEqual([
@@ -204,6 +204,8 @@ describe("an error ends the connection, and what was asked on it:", () => {
     ["padding in no DATA", frame("DATA", { stream: 1, flags: PADDED }), "PROTOCOL_ERROR"],
     ["HEADERS on no stream", headers(0, PLAIN_ECHO), "PROTOCOL_ERROR"],
     ["HEADERS on a server's stream", headers(2, PLAIN_ECHO), "PROTOCOL_ERROR"],
+    ["DATA on a server's stream", request(3) + data(2, "1"), "PROTOCOL_ERROR"],
+    ["RST_STREAM on a server's stream", request(3) + rstStream(2, "CANCEL"), "PROTOCOL_ERROR"],
     ["padding longer than HEADERS", headers(3, `\x7f${PLAIN_ECHO}`, END_HEADERS | PADDED), "PROTOCOL_ERROR"],
     ["HEADERS that end in a priority", headers(3, "\0\0\0\0", END_HEADERS | PRIORITY), "FRAME_SIZE_ERROR"],
     ["a block that makes no sense", headers(3, "\xff\xff\xff\xff\xff\xff"), "COMPRESSION_ERROR"],

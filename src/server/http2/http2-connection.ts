@@ -12,6 +12,7 @@ import {
   withoutPriority,
 } from "./frame-checks.ts";
 import { FrameReader } from "./frame-reader.ts";
+import { FrameWriter } from "./frame-writer.ts";
 import {
   ConnectionError,
   ERROR,
@@ -21,12 +22,11 @@ import {
   frame,
   headerFrames,
   uint32,
-  WINDOW_BYTES,
   WINDOW_BYTES_MAX,
 } from "./frames.ts";
 import { type HeaderBlock, HeaderBlocks } from "./header-blocks.ts";
 import { HpackDecoder, HpackError } from "./hpack/hpack-decoder.ts";
-import { EMPTY_TABLE, encodeField } from "./hpack/hpack-encoder.ts";
+import { encodeField } from "./hpack/hpack-encoder.ts";
 import type { Http2Exchange } from "./http2-exchange.ts";
 import { Http2Stream, type StreamHost } from "./http2-stream.ts";
 import { Liveness } from "./liveness.ts";
@@ -59,8 +59,6 @@ export interface Http2ConnectionOptions {
 /** What "all streams" is called in GOAWAY. */
 const ALL_STREAMS = 2 ** 31 - 1;
 const FIELDS_MAX = 200;
-/** So much is put together before it is written. */
-const WRITE_BYTES = 65_536;
 const OUR_PING: ByteText = "pbflagd?";
 const TOO_LARGE: ByteText = encodeField(":status", "431");
 
@@ -75,44 +73,41 @@ export class Http2Connection implements StreamHost {
   readonly #flood: FloodLimit;
   readonly #liveness: Liveness;
   readonly #frames = new FrameReader();
-  readonly #blocks = new HeaderBlocks();
+  readonly #blocks: HeaderBlocks;
+  readonly out: FrameWriter;
   readonly #requests: RequestFinder;
   readonly #streams = new Map<number, Http2Stream>();
-  sendWindow = WINDOW_BYTES;
   readonly #receiveWindow = new ReceiveWindow();
   #settings: PeerSettings = FIRST_SETTINGS;
   #hasSettings = false;
-  #toldTable = true;
   #lastStreamId = 0;
   /** Requests on later streams are not taken. */
   #streamIdMax = ALL_STREAMS;
-  /** What is to be written at the end of a turn. */
-  #out: ByteText = "";
   #isTaking = false;
   /** Nothing that comes is taken any more. */
   #isOver = false;
   #stopWaiting: (() => void) | undefined;
-  #dateText = "";
-  #dateField: ByteText = "";
 
   /** The socket is paused, and begins with the client's preface. */
   constructor(connection: Connection, options: Http2ConnectionOptions) {
-    const { headerBytesMax: bytesMax, idleTimeoutMs, onIdle, clock } = options;
+    const { headerBytesMax: bytesMax, idleTimeoutMs, onIdle, httpDate, clock } = options;
     const { socket } = connection;
     this.#connection = connection;
     this.#options = options;
     this.#flood = new FloodLimit(clock);
     this.#liveness = new Liveness(clock.now());
+    this.out = new FrameWriter({ socket, flood: this.#flood, liveness: this.#liveness, httpDate });
+    this.#blocks = new HeaderBlocks(bytesMax);
     this.#requests = new RequestFinder(new HpackDecoder({ bytesMax, fieldsMax: FIELDS_MAX }), options.plain);
     socket.on("data", this.#take);
-    socket.on("drain", this.#goOn);
+    socket.on("drain", this.#drained);
     socket.on("error", () => socket.destroy());
     socket.on("close", this.#end);
     socket.on("timeout", onIdle);
     // HTTP/2 knows no half-closed connections.
     socket.allowHalfOpen = false;
     socket.setTimeout(idleTimeoutMs);
-    this.send(frame(FRAME.SETTINGS, 0, 0, writeSettings(options)));
+    this.out.send(frame(FRAME.SETTINGS, 0, 0, writeSettings(options)));
     socket.resume();
   }
 
@@ -123,7 +118,7 @@ export class Http2Connection implements StreamHost {
   /** To be called several times per `patienceMs`. Whether the client has hung for that long, inside a frame for instance. */
   isHalfOpen(now: number, patienceMs: number): boolean {
     if (this.#liveness.isUnproven(now, patienceMs / 2) && !this.#isOver)
-      this.send(frame(FRAME.PING, 0, 0, OUR_PING));
+      this.out.send(frame(FRAME.PING, 0, 0, OUR_PING));
     return this.#liveness.isHalfOpen(now, patienceMs);
   }
 
@@ -135,7 +130,7 @@ export class Http2Connection implements StreamHost {
     return this.#liveness.isStalled(
       now,
       patienceMs,
-      isWaiting ? "windows" : writableLength > 0 ? bytesWritten - writableLength : undefined,
+      writableLength > 0 ? bytesWritten - writableLength : isWaiting ? "windows" : undefined,
     );
   }
 
@@ -152,7 +147,7 @@ export class Http2Connection implements StreamHost {
   }
 
   #sendGoAway(streamId: number, code: ErrorCode, why: ByteText = ""): void {
-    this.send(frame(FRAME.GOAWAY, 0, 0, uint32(streamId) + uint32(code) + why));
+    this.out.send(frame(FRAME.GOAWAY, 0, 0, uint32(streamId) + uint32(code) + why));
   }
 
   readonly #take = (chunk: Buffer): void => {
@@ -161,11 +156,17 @@ export class Http2Connection implements StreamHost {
     this.#goOn();
   };
 
+  readonly #drained = (): void => {
+    this.#sendWhatWaits();
+    this.#goOn();
+  };
+
   /** Takes in what has come, frame by frame, as long as the answers get away. */
   readonly #goOn = (): void => {
     const { socket } = this.#connection;
     if (this.#isOver || this.#isTaking) return;
     this.#isTaking = true;
+    this.out.hold();
     let hasTaken = false;
     try {
       while (!this.#isOver && !socket.writableNeedDrain && this.#frames.next()) {
@@ -176,7 +177,7 @@ export class Http2Connection implements StreamHost {
       this.#fail(error);
     }
     this.#isTaking = false;
-    this.#flush();
+    this.out.release();
     if (this.#isOver) return;
     if (socket.writableNeedDrain) socket.pause();
     else if (socket.isPaused()) socket.resume();
@@ -238,7 +239,7 @@ export class Http2Connection implements StreamHost {
     // Streams have windows of their own. This one is refunded whatever becomes of the bytes, and so is never used up.
     this.#receiveWindow.receive(payload.length);
     const refund = this.#receiveWindow.refund();
-    if (refund > 0) this.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(refund)));
+    if (refund > 0) this.out.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(refund)));
     const isLast = (flags & FLAG.END_STREAM) !== 0;
     const piece = withoutPadding(flags, payload);
     if (piece.length === 0 && !isLast) this.#spend(COST.FUTILE);
@@ -269,14 +270,17 @@ export class Http2Connection implements StreamHost {
     if (stream === undefined) {
       if (isRequest) throw new ConnectionError(ERROR.STREAM_CLOSED, "a stream is used again");
       this.#spend(COST.FUTILE);
-    } else if (isLast) stream.receiveEnd();
+    } else if (isLast && !isRequest) stream.receiveTrailers();
     else this.refuse(streamId, ERROR.PROTOCOL_ERROR);
   }
 
   #takeRequest({ streamId, isLast, bytes }: HeaderBlock): void {
     const asked = this.#requests.find(bytes);
     // It has been told, or is about to be.
-    if (streamId > this.#streamIdMax) return;
+    if (streamId > this.#streamIdMax) {
+      this.#spend(COST.FRAME);
+      return;
+    }
     this.#lastStreamId = streamId;
     if (this.#streams.size >= this.#options.streamsMax) this.refuse(streamId, ERROR.REFUSED_STREAM);
     else if (asked === "malformed") this.refuse(streamId, ERROR.PROTOCOL_ERROR);
@@ -296,14 +300,14 @@ export class Http2Connection implements StreamHost {
 
   refuse(streamId: number, code: ErrorCode): void {
     const stream = this.#streams.get(streamId);
-    if (stream === undefined) this.send(frame(FRAME.RST_STREAM, 0, streamId, uint32(code)));
+    if (stream === undefined) this.out.send(frame(FRAME.RST_STREAM, 0, streamId, uint32(code)));
     else stream.reset(code);
     this.#spend(COST.REFUSED);
   }
 
   #refuseTooLarge(streamId: number, isLast: boolean): void {
-    this.send(headerFrames(streamId, this.blockStart() + TOO_LARGE + this.blockEnd(), true));
-    if (!isLast) this.send(frame(FRAME.RST_STREAM, 0, streamId, uint32(ERROR.NO_ERROR)));
+    this.out.send(headerFrames(streamId, this.out.blockStart() + TOO_LARGE + this.out.blockEnd(), true));
+    if (!isLast) this.out.send(frame(FRAME.RST_STREAM, 0, streamId, uint32(ERROR.NO_ERROR)));
     this.#spend(COST.REFUSED);
   }
 
@@ -325,8 +329,8 @@ export class Http2Connection implements StreamHost {
     const before = this.#settings;
     this.#settings = readSettings(before, payload);
     this.#hasSettings = true;
-    if (this.#settings.hasSmallTable) this.#toldTable = false;
-    this.send(frame(FRAME.SETTINGS, FLAG.ACK, 0, ""));
+    if (this.#settings.hasSmallTable) this.out.tableIsSmall();
+    this.out.send(frame(FRAME.SETTINGS, FLAG.ACK, 0, ""));
     const more = this.#settings.windowBytes - before.windowBytes;
     for (const stream of this.#streams.values()) {
       stream.sendWindow += more;
@@ -341,7 +345,7 @@ export class Http2Connection implements StreamHost {
     expectLength(payload, 8, "PING");
     this.#spend(COST.FUTILE);
     const text = payload.toString("latin1");
-    if ((flags & FLAG.ACK) === 0) this.send(frame(FRAME.PING, FLAG.ACK, 0, text));
+    if ((flags & FLAG.ACK) === 0) this.out.send(frame(FRAME.PING, FLAG.ACK, 0, text));
     else if (text === OUR_PING) this.#liveness.proved();
   }
 
@@ -350,9 +354,9 @@ export class Http2Connection implements StreamHost {
     this.#spend(COST.FRAME);
     const more = payload.readUInt32BE(0) & ALL_STREAMS;
     if (streamId === 0) {
-      this.sendWindow += more;
+      this.out.window += more;
       if (more === 0) throw new ConnectionError(ERROR.PROTOCOL_ERROR, "WINDOW_UPDATE by nothing");
-      if (this.sendWindow > WINDOW_BYTES_MAX)
+      if (this.out.window > WINDOW_BYTES_MAX)
         throw new ConnectionError(ERROR.FLOW_CONTROL_ERROR, "the window is too large");
       this.#sendWhatWaits();
       return;
@@ -375,7 +379,8 @@ export class Http2Connection implements StreamHost {
   }
 
   #expectKnown(streamId: number): void {
-    if (streamId > this.#lastStreamId && streamId <= this.#streamIdMax)
+    const isNew = streamId > this.#lastStreamId && streamId <= this.#streamIdMax;
+    if (isNew || streamId % 2 === 0)
       throw new ConnectionError(ERROR.PROTOCOL_ERROR, `stream ${streamId} was never opened`);
     this.#spend(COST.FRAME);
   }
@@ -393,7 +398,7 @@ export class Http2Connection implements StreamHost {
     if (!isForeseen) this.#options.onInternalError(error);
     const why = isForeseen ? error.message : "internal error";
     this.#sendGoAway(this.#lastStreamId, codeOf(error), why);
-    this.#flush();
+    this.out.end();
     this.#isOver = true;
     this.#liveness.ended(this.#options.clock.now());
     this.#closeStreams();
@@ -404,6 +409,7 @@ export class Http2Connection implements StreamHost {
   }
 
   readonly #end = (): void => {
+    this.out.end();
     this.#isOver = true;
     this.#closeStreams();
   };
@@ -419,57 +425,6 @@ export class Http2Connection implements StreamHost {
     this.#connection.requestEnded(this.#options.clock.now());
     this.#liveness.moved();
     if (wasAnswered) this.#flood.answered();
-  }
-
-  blockStart(): ByteText {
-    if (this.#toldTable) return "";
-    this.#toldTable = true;
-    return EMPTY_TABLE;
-  }
-
-  blockEnd(): ByteText {
-    const text = this.#options.httpDate();
-    if (text !== this.#dateText) {
-      this.#dateText = text;
-      this.#dateField = encodeField("date", text);
-    }
-    return this.#dateField;
-  }
-
-  send(text: ByteText): void {
-    if (this.#isOver) return;
-    this.#out += text;
-    if (!this.#isTaking || this.#out.length >= WRITE_BYTES) this.#flush();
-  }
-
-  sent(bytes: number): void {
-    this.sendWindow -= bytes;
-    this.#flood.sent(bytes);
-  }
-
-  sendBytes(
-    head: ByteText,
-    bytes: Uint8Array | ByteText,
-    written: ((error?: Error) => void) | undefined,
-  ): void {
-    const { socket } = this.#connection;
-    socket.cork();
-    this.#flush();
-    if (typeof bytes === "string") socket.write(head + bytes, "latin1");
-    else {
-      socket.write(head, "latin1");
-      socket.write(bytes, (error) => written?.(error ?? undefined));
-    }
-    if (written !== undefined) this.#flood.answered();
-    socket.uncork();
-    this.#liveness.moved();
-  }
-
-  #flush(): void {
-    if (this.#out === "") return;
-    const out = this.#out;
-    this.#out = "";
-    this.#connection.socket.write(out, "latin1");
   }
 
   /** For the rest of what was begun. */

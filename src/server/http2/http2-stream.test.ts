@@ -71,18 +71,29 @@ describe("a plain request", () => {
     expect(await client.wholeAnswerOn(1)).toMatchObject({ body: "plain 1", trailers: { "x-trailer": "1" } });
   });
 
-  test("may have no body, or its end in a frame of its own, or trailers", async () => {
+  test("may have no body, or its end in a frame of its own", async () => {
     const scene = await open();
     const client = await scene.connect();
     client.say(
       request(1),
       request(3, { body: "2", ends: false }) + data(3, "", { ends: true }),
-      request(5, { body: "3", ends: false }),
-      frame("HEADERS", { stream: 5, flags: END_HEADERS | END_STREAM, payload: block(["a", "1"]) }),
-      request(7, { headers: { "content-length": "1" }, body: "4" }),
+      request(5, { headers: { "content-length": "1" }, body: "3" }),
     );
-    await client.wholeAnswerOn(7);
-    expect(scene.answered).toEqual(["plain ", "plain 2", "plain 3", "plain 4"]);
+    await client.wholeAnswerOn(5);
+    expect(scene.answered).toEqual(["plain ", "plain 2", "plain 3"]);
+  });
+
+  test("is none with trailers, or with what is not theirs to say", async () => {
+    const scene = await open();
+    const client = await scene.connect();
+    const trailers = (stream: number, ...fields: [string, string][]) =>
+      frame("HEADERS", { stream, flags: END_HEADERS | END_STREAM, payload: block(...fields) });
+    client.say(
+      request(1, { body: "1", ends: false }) + trailers(1, ["a", "1"]),
+      request(3, { body: "2", ends: false }) + trailers(3, [":path", "/echo"]),
+    );
+    expect((await client.wholeAnswerOn(1)).body).toBe("node POST 1");
+    expect(client.answerOn(3)).toMatchObject({ statuses: [], reset: "PROTOCOL_ERROR" });
   });
 
   test("may come in a few pieces, padded or not, with others in between", async () => {
@@ -381,7 +392,7 @@ describe("an answer that comes later than the client's", () => {
     );
     await outcomes[0];
     client.say(rstStream(1, "CANCEL"));
-    expect(await Promise.all(outcomes)).toEqual([undefined, expect.any(Error), expect.any(Error)]);
+    expect(await Promise.all(outcomes)).toEqual([null, expect.any(Error), expect.any(Error)]);
     expect(client.answerOn(1).body).toBe("1234567");
   });
 });

@@ -1,6 +1,7 @@
 import type { ByteText } from "../byte-text.ts";
 import type { RequestHandler } from "../listener/exchange.ts";
 import type { PlainRoute } from "../listener/plain-route.ts";
+import type { FrameWriter } from "./frame-writer.ts";
 import {
   ERROR,
   type ErrorCode,
@@ -21,25 +22,15 @@ import { type ResponseSink, StreamResponse } from "./stream-response.ts";
 
 /** What a stream needs of its connection. */
 export interface StreamHost {
-  /** How much the client takes on all streams together before it says more. */
-  readonly sendWindow: number;
+  readonly out: FrameWriter;
   readonly handle: RequestHandler;
-  /** What every header block begins with. */
-  blockStart(): ByteText;
-  /** What a response's head ends with, whatever it says. */
-  blockEnd(): ByteText;
-  send(text: ByteText): void;
-  /** So much of the window is used. */
-  sent(bytes: number): void;
-  /** `written`: with the end of a piece of a stream. */
-  sendBytes(head: ByteText, bytes: Uint8Array | ByteText, written: Written | undefined): void;
   /** The client breaks the protocol on this stream, which is reset. */
   refuse(streamId: number, code: ErrorCode): void;
   /** It is not heard of again. */
   closed(stream: Http2Stream, wasAnswered: boolean): void;
 }
 
-type Written = (error?: Error) => void;
+type Written = (error?: Error | null) => void;
 
 interface Piece {
   /** A text stays one: it may be the same for all who wait for it. */
@@ -115,7 +106,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
 
   /** The request has a head, and nothing but that if it `isAsked`. To be called first, and once. */
   begin(isAsked: boolean): void {
-    if (isAsked) this.receiveEnd();
+    if (isAsked) this.#receiveEnd();
     else if (this.#route === undefined) this.takeLongerWay();
   }
 
@@ -137,8 +128,13 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     }
   }
 
-  /** The request is over, be it by trailers. */
-  receiveEnd(): void {
+  /** They end the request, which is no plain one then. Nobody looks at them. */
+  receiveTrailers(): void {
+    if (this.isBegun) this.takeLongerWay();
+    this.#receiveEnd();
+  }
+
+  #receiveEnd(): void {
     this.receive(NOTHING, 0, true);
   }
 
@@ -175,28 +171,28 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
     this.#push(request, this.#body);
     this.#body = NOTHING;
     if (!this.#isAsked && this.#head.headers["expect"] === "100-continue")
-      this.#host.send(headerFrames(this.id, this.#host.blockStart() + CONTINUE, false));
+      this.#host.out.send(headerFrames(this.id, this.#host.out.blockStart() + CONTINUE, false));
     this.#host.handle(request, response);
   }
 
   #refundWindow(): void {
     const refund = this.#isAsked || this.#isClosed ? 0 : this.#receiveWindow.refund();
-    if (refund > 0) this.#host.send(frame(FRAME.WINDOW_UPDATE, 0, this.id, uint32(refund)));
+    if (refund > 0) this.#host.out.send(frame(FRAME.WINDOW_UPDATE, 0, this.id, uint32(refund)));
   }
 
   reply(block: ByteText, body: ByteText, trailers: ByteText | undefined): void {
     if (this.#isClosed) return;
-    const host = this.#host;
-    if (body.length > Math.min(this.sendWindow, host.sendWindow, FRAME_BYTES_MAX)) {
+    const { out } = this.#host;
+    if (out.isFull || body.length > Math.min(this.sendWindow, out.window, FRAME_BYTES_MAX)) {
       this.sendHead(block);
       this.sendLast(body, trailers);
       return;
     }
     this.sendWindow -= body.length;
-    host.sent(body.length);
-    const head = headerFrames(this.id, host.blockStart() + block + host.blockEnd(), false);
+    out.sent(body.length);
+    const head = headerFrames(this.id, out.blockStart() + block + out.blockEnd(), false);
     const data = frame(FRAME.DATA, trailers === undefined ? FLAG.END_STREAM : 0, this.id, body);
-    host.send(trailers === undefined ? head + data : head + data + headerFrames(this.id, trailers, true));
+    out.send(trailers === undefined ? head + data : head + data + headerFrames(this.id, trailers, true));
     this.#finish();
   }
 
@@ -211,8 +207,8 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
 
   sendHead(block: ByteText): void {
     if (this.#isClosed) return;
-    const host = this.#host;
-    host.send(headerFrames(this.id, host.blockStart() + block + host.blockEnd(), false));
+    const { out } = this.#host;
+    out.send(headerFrames(this.id, out.blockStart() + block + out.blockEnd(), false));
   }
 
   sendBytes(bytes: Uint8Array, written?: Written): void {
@@ -241,7 +237,7 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
   /** Ends the stream without a (whole) answer. */
   reset(code: ErrorCode): void {
     if (this.#isClosed) return;
-    this.#host.send(frame(FRAME.RST_STREAM, 0, this.id, uint32(code)));
+    this.#host.out.send(frame(FRAME.RST_STREAM, 0, this.id, uint32(code)));
     this.close();
   }
 
@@ -253,33 +249,33 @@ export class Http2Stream implements Http2Exchange, ResponseSink {
       if (this.#isAnswered) this.#sendTrailers(this.#trailers ?? "");
       return false;
     }
-    const host = this.#host;
+    const { out } = this.#host;
     const left = piece.bytes.length - piece.at;
-    const room = Math.max(0, Math.min(this.sendWindow, host.sendWindow, FRAME_BYTES_MAX));
-    if (room === 0 && left > 0) return false;
+    const room = Math.max(0, Math.min(this.sendWindow, out.window, FRAME_BYTES_MAX));
+    if ((room === 0 || out.isFull) && left > 0) return false;
     const length = Math.min(left, room);
     const isWhole = length === left;
     const isEnd = isWhole && this.#isAnswered && this.#queue.length === 1 && this.#trailers === undefined;
     this.sendWindow -= length;
-    host.sent(length);
+    out.sent(length);
     const bytes = partOf(piece, length);
     piece.at += length;
     if (isWhole) this.#queue.shift();
     const head = frameHead(length, FRAME.DATA, isEnd ? FLAG.END_STREAM : 0, this.id);
-    host.sendBytes(head, bytes, isWhole ? piece.written : undefined);
+    out.sendBytes(head, bytes, isWhole ? piece.written : undefined);
     if (isEnd) this.#finish();
     return !isEnd;
   }
 
   #sendTrailers(trailers: ByteText): void {
     // The client's table may have become smaller since the head.
-    this.#host.send(headerFrames(this.id, this.#host.blockStart() + trailers, true));
+    this.#host.out.send(headerFrames(this.id, this.#host.out.blockStart() + trailers, true));
     this.#finish();
   }
 
   /** All of the answer is sent. A client that is still sending is told to stop (RFC 9113, section 8.1). */
   #finish(): void {
-    if (!this.#isAsked) this.#host.send(frame(FRAME.RST_STREAM, 0, this.id, uint32(ERROR.NO_ERROR)));
+    if (!this.#isAsked) this.#host.out.send(frame(FRAME.RST_STREAM, 0, this.id, uint32(ERROR.NO_ERROR)));
     this.close(true);
   }
 

@@ -1,4 +1,5 @@
 import type { PlainHandler, PlainRoute } from "../listener/plain-route.ts";
+import { RepeatedTexts } from "../listener/repeated-texts.ts";
 import type { HpackDecoder } from "./hpack/hpack-decoder.ts";
 import type { Http2Exchange } from "./http2-exchange.ts";
 import { type RequestHead, readRequestHead } from "./request-head.ts";
@@ -21,7 +22,7 @@ const KNOWN_BYTES_MAX = 512;
 export class RequestFinder {
   readonly #decoder: HpackDecoder;
   readonly #plain: PlainHandler<Http2Exchange> | undefined;
-  readonly #known = new Map<string, Asked>();
+  readonly #known = new RepeatedTexts<Asked>(KNOWN_MAX);
   #knownAt = 0;
 
   constructor(decoder: HpackDecoder, plain: PlainHandler<Http2Exchange> | undefined) {
@@ -32,7 +33,7 @@ export class RequestFinder {
   /** Throws an `HpackError`. */
   find(block: Buffer): Asked | "malformed" | "too large" {
     const decoder = this.#decoder;
-    if (this.#knownAt !== decoder.revision) this.#known.clear();
+    if (this.#knownAt !== decoder.revision) this.#known.forget();
     this.#knownAt = decoder.revision;
     const key = block.length <= KNOWN_BYTES_MAX ? block.toString("latin1") : undefined;
     const known = key === undefined ? undefined : this.#known.get(key);
@@ -44,7 +45,7 @@ export class RequestFinder {
     const isPlain = head.method === "POST" && head.headers["expect"] === undefined;
     const asked = { head, route: isPlain ? this.#plain?.(head) : undefined };
     // One that has changed the table is forgotten with the next.
-    if (key !== undefined && this.#known.size < KNOWN_MAX) this.#known.set(key, asked);
+    if (key !== undefined) this.#known.found(key, asked);
     return asked;
   }
 

@@ -8,7 +8,7 @@ import { encodeField } from "./hpack/hpack-encoder.ts";
 export interface ResponseSink {
   sendHead(block: ByteText): void;
   /** `written` as in `HttpResponse`. */
-  sendBytes(bytes: Uint8Array, written?: (error?: Error) => void): void;
+  sendBytes(bytes: Uint8Array, written?: (error?: Error | null) => void): void;
   sendLast(bytes: Uint8Array, trailers: ByteText | undefined): void;
   abandon(): void;
 }

@@ -1,4 +1,5 @@
 import { type PlainHead, readPlainHead } from "./plain-head.ts";
+import { RepeatedTexts } from "./repeated-texts.ts";
 
 /** Where the answer to a plain request over HTTP/1.1 goes. One of these is called, once. */
 export interface PlainExchange {
@@ -37,7 +38,7 @@ const HEADS_MAX = 256;
 export function createRouteFinder(
   handle: PlainHandler<PlainExchange>,
 ): (head: string) => FoundRoute | undefined {
-  const known = new Map<string, FoundRoute>();
+  const known = new RepeatedTexts<FoundRoute>(HEADS_MAX);
   return (head) => {
     const remembered = known.get(head);
     if (remembered !== undefined) return remembered;
@@ -45,8 +46,7 @@ export function createRouteFinder(
     const route = read === undefined ? undefined : handle(read);
     if (read === undefined || route === undefined || read.bodyBytes > route.bodyBytesMax) return undefined;
     const found = { route, bodyBytes: read.bodyBytes };
-    if (known.size === HEADS_MAX) known.clear();
-    known.set(head, found);
+    known.found(head, found);
     return found;
   };
 }
