@@ -1,5 +1,5 @@
 /** Of those that came once. */
-const ONCE_MAX = 64;
+const ONCE_MAX = 16;
 
 /**
  * Remembers what was found for texts that come again and again. What comes once, as every text of some clients does, is
