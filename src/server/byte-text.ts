@@ -19,3 +19,8 @@ export function byteText(bytes: Uint8Array): ByteText {
 export function bytesOfText(text: ByteText): Buffer {
   return Buffer.from(text, "latin1");
 }
+
+/** Four bytes, the highest first. */
+export function uint32(number: number): ByteText {
+  return String.fromCharCode(number >>> 24, (number >>> 16) & 255, (number >>> 8) & 255, number & 255);
+}

@@ -1,4 +1,5 @@
 import type { ClientHttp2Session, Settings } from "node:http2";
+import { afterEach } from "vitest";
 import { type DropReason, type HttpServer, openHttpServer } from "../../src/server/http-server.ts";
 import { HpackDecoder } from "../../src/server/http2/hpack/hpack-decoder.ts";
 import { encodeField } from "../../src/server/http2/hpack/hpack-encoder.ts";
@@ -303,4 +304,17 @@ export function data(
       frame("DATA", { stream, payload, flags: ends && i === pieces.length - 1 ? END_STREAM : 0 }),
     )
     .join("");
+}
+
+/** Opens scenes that are closed at the end of their test. To be called once, beside the tests. */
+export function http2Scenes(): (options?: SceneOptions) => Promise<Http2Scene> {
+  const opened: Http2Scene[] = [];
+  afterEach(async () => {
+    for (const scene of opened.splice(0)) await scene[Symbol.asyncDispose]();
+  });
+  return async (options = {}) => {
+    const scene = await openHttp2Scene(options);
+    opened.push(scene);
+    return scene;
+  };
 }

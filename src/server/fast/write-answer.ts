@@ -1,6 +1,6 @@
 import type { Evaluation } from "../../evaluation/precedence.ts";
 import { EvaluationSource } from "../../gen/pbflags/v1/evaluator_pb.ts";
-import { type ByteText, utf8 } from "../byte-text.ts";
+import { type ByteText, uint32, utf8 } from "../byte-text.ts";
 import { toWireSource } from "../to-wire.ts";
 import { field } from "./write-field.ts";
 import { writeJsonValue, writeValue } from "./write-value.ts";
@@ -35,10 +35,5 @@ export function writeJson(name: string, { value, source }: Evaluation): ByteText
 
 /** A message that is not compressed, as gRPC frames it: a flag and four bytes of length stand before it. */
 export function toFrame(message: ByteText, isCompressed = false): ByteText {
-  const { length } = message;
-  const flag = isCompressed ? 1 : 0;
-  return (
-    String.fromCharCode(flag, length >>> 24, (length >>> 16) & 255, (length >>> 8) & 255, length & 255) +
-    message
-  );
+  return (isCompressed ? "\x01" : "\0") + uint32(message.length) + message;
 }

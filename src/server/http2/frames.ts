@@ -88,10 +88,6 @@ export function headerFrames(streamId: number, block: ByteText, endsStream: bool
   return frames;
 }
 
-export function uint32(number: number): ByteText {
-  return String.fromCharCode(number >>> 24, (number >>> 16) & 255, (number >>> 8) & 255, number & 255);
-}
-
 export function uint16(number: number): ByteText {
   return String.fromCharCode(number >>> 8, number & 255);
 }

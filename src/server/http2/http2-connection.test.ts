@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { eventually } from "../../../test/support/eventually.ts";
 import { FakeClock } from "../../../test/support/fake-clock.ts";
 import { block, indexed, literal } from "../../../test/support/hpack-writer.ts";
@@ -20,25 +20,13 @@ import {
 } from "../../../test/support/http2-frames.ts";
 import {
   data,
-  type Http2Scene,
-  openHttp2Scene,
+  http2Scenes,
   type RequestParts,
   request,
   requestBlock,
-  type SceneOptions,
 } from "../../../test/support/http2-scene.ts";
 
-const opened: Http2Scene[] = [];
-
-afterEach(async () => {
-  for (const scene of opened.splice(0)) await scene[Symbol.asyncDispose]();
-});
-
-async function open(options: SceneOptions = {}): Promise<Http2Scene> {
-  const scene = await openHttp2Scene(options);
-  opened.push(scene);
-  return scene;
-}
+const open = http2Scenes();
 
 /** A header block in one frame. */
 function headers(stream: number, payload: string, flags = END_HEADERS | END_STREAM): string {

@@ -1,5 +1,5 @@
 import type { Clock } from "../../system/clock.ts";
-import type { ByteText } from "../byte-text.ts";
+import { type ByteText, uint32 } from "../byte-text.ts";
 import type { Connection } from "../listener/connection.ts";
 import type { RequestHandler } from "../listener/exchange.ts";
 import type { PlainHandler } from "../listener/plain-route.ts";
@@ -21,7 +21,6 @@ import {
   FRAME,
   frame,
   headerFrames,
-  uint32,
   WINDOW_BYTES_MAX,
 } from "./frames.ts";
 import { type HeaderBlock, HeaderBlocks } from "./header-blocks.ts";

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { eventually } from "../../../test/support/eventually.ts";
 import { FakeClock } from "../../../test/support/fake-clock.ts";
 import { block } from "../../../test/support/hpack-writer.ts";
@@ -18,23 +18,12 @@ import {
   data,
   type FrameClient,
   type Http2Scene,
-  openHttp2Scene,
+  http2Scenes,
   replyTo,
   request,
-  type SceneOptions,
 } from "../../../test/support/http2-scene.ts";
 
-const opened: Http2Scene[] = [];
-
-afterEach(async () => {
-  for (const scene of opened.splice(0)) await scene[Symbol.asyncDispose]();
-});
-
-async function open(options: SceneOptions = {}): Promise<Http2Scene> {
-  const scene = await openHttp2Scene(options);
-  opened.push(scene);
-  return scene;
-}
+const open = http2Scenes();
 
 /** How much was given to the client's windows, of a stream or of the connection. */
 function refundOf(client: FrameClient, stream: number): number {

@@ -1,4 +1,4 @@
-import type { ByteText } from "../byte-text.ts";
+import { type ByteText, uint32 } from "../byte-text.ts";
 import type { RequestHandler } from "../listener/exchange.ts";
 import type { PlainRoute } from "../listener/plain-route.ts";
 import type { FrameWriter } from "./frame-writer.ts";
@@ -11,7 +11,6 @@ import {
   frame,
   frameHead,
   headerFrames,
-  uint32,
 } from "./frames.ts";
 import { encodeField } from "./hpack/hpack-encoder.ts";
 import type { Http2Exchange } from "./http2-exchange.ts";

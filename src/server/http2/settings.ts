@@ -1,13 +1,5 @@
-import type { ByteText } from "../byte-text.ts";
-import {
-  ConnectionError,
-  ERROR,
-  FRAME_BYTES_MAX,
-  uint16,
-  uint32,
-  WINDOW_BYTES,
-  WINDOW_BYTES_MAX,
-} from "./frames.ts";
+import { type ByteText, uint32 } from "../byte-text.ts";
+import { ConnectionError, ERROR, FRAME_BYTES_MAX, uint16, WINDOW_BYTES, WINDOW_BYTES_MAX } from "./frames.ts";
 
 /** RFC 9113, section 6.5.2. */
 const SETTING = {
