@@ -10,7 +10,6 @@ import {
   GetOverridesResponseSchema,
 } from "../gen/pbflags/v1/evaluator_pb.ts";
 import type { Namespace } from "../namespaces/namespace.ts";
-import type { TracedEvaluate, Tracing } from "../telemetry/tracing.ts";
 import type { Reaching, Rows } from "./reach-version.ts";
 import {
   toEvaluateResponse,
@@ -19,18 +18,18 @@ import {
   toWireFlagState,
   toWireOverride,
 } from "./to-wire.ts";
+import type { Evaluating } from "./trace-evaluations.ts";
 import { evaluationRows, type Worth } from "./worth.ts";
 
 /** What the service needs of a namespace. */
-export type Evaluated = Reaching &
-  Pick<Namespace, "health" | "cachedFlagCount" | "evaluate" | "evaluateMany" | "flagState" | "overrides">;
+export type Evaluated = Reaching & Pick<Namespace, "health" | "cachedFlagCount" | "flagState" | "overrides">;
 
 export interface EvaluatorServiceOptions {
   readonly namespace: Evaluated;
+  readonly evaluating: Evaluating;
   /** How many flags one request may name. */
   readonly bulkFlagsMax: number;
   readonly worth: Worth;
-  readonly tracing: Pick<Tracing, "traceEvaluate"> | undefined;
 }
 
 /**
@@ -39,11 +38,7 @@ export interface EvaluatorServiceOptions {
 export function createEvaluatorService(
   options: EvaluatorServiceOptions,
 ): ServiceImpl<typeof FlagEvaluatorService> {
-  const { namespace, bulkFlagsMax, worth, tracing } = options;
-
-  function traced<T>(evaluate: TracedEvaluate, run: () => T): T {
-    return tracing === undefined ? run() : tracing.traceEvaluate(evaluate, run);
-  }
+  const { namespace, evaluating, bulkFlagsMax, worth } = options;
 
   return {
     async evaluate({ flagId, entityId }, call) {
@@ -51,7 +46,7 @@ export function createEvaluatorService(
       const evaluation = await worth.answer(
         call,
         () => evaluationRows(namespace, [flagId], entityId),
-        (isPlain) => traced({ flagId }, () => namespace.evaluate(flagId, isPlain ? "" : entityId)),
+        (isPlain) => evaluating.evaluate(flagId, isPlain ? "" : entityId),
       );
       return toEvaluateResponse(flagId, evaluation);
     },
@@ -62,8 +57,7 @@ export function createEvaluatorService(
       const evaluations = await worth.answer(
         call,
         () => evaluationRows(namespace, names, entityId),
-        (isPlain) =>
-          traced({ flagCount: names.length }, () => namespace.evaluateMany(names, isPlain ? "" : entityId)),
+        (isPlain) => evaluating.evaluateMany(names, isPlain ? "" : entityId),
       );
       return create(BulkEvaluateResponseSchema, {
         evaluations: evaluations.map((evaluation, i) => toEvaluateResponse(names[i] ?? "", evaluation)),

@@ -19,11 +19,15 @@ import { type Permit, permitAll } from "./rpc/permit.ts";
 import type { RpcHandler } from "./rpc/rpc-handlers.ts";
 import { createRpcRoutes } from "./rpc-routes.ts";
 import type { HandedOn } from "./state-service.ts";
+import { type Evaluating, traceEvaluations } from "./trace-evaluations.ts";
 import type { ListedPool } from "./upstream-service.ts";
 import { createWorth } from "./worth.ts";
 
 export interface RouteOptions {
-  readonly namespace: Evaluated & HandedOn & Pick<Namespace, "ready" | "whenReady" | "onKnowledge">;
+  readonly namespace: Evaluated &
+    Evaluating &
+    HandedOn &
+    Pick<Namespace, "ready" | "whenReady" | "onKnowledge">;
   /** The pool that state is read from. Undefined in root mode. */
   readonly upstreams: ListedPool | undefined;
   /** Shows the upstreams where another process has them. Unset: those above are shown. */
@@ -40,7 +44,7 @@ export interface RouteOptions {
     readonly fetchTimeoutMs: number;
   };
   readonly clock: Clock;
-  /** Where calls are traced, none goes the fast way. */
+  /** Undefined: nothing is traced, and a call costs nothing. */
   readonly tracing: Pick<Tracing, "traceRpc" | "traceEvaluate"> | undefined;
   /** Unset: everybody may do everything. */
   readonly permit?: Permit;
@@ -64,12 +68,13 @@ export function createRoutes(options: RouteOptions): RequestHandler {
   const { namespace, limits, clock, tracing, stopping, onRpc, onInternalError } = options;
   const { permit = permitAll, isFast = true } = options;
   const worth = createWorth({ namespace, timeoutMs: limits.fetchTimeoutMs, clock });
+  const evaluating = traceEvaluations(namespace, tracing);
   /** Made for the first call that needs them: a start has no time for all their messages, and many a daemon no use. */
   let rpcs: ReadonlyMap<string, RpcHandler> | undefined;
   const handlerOf =
     (path: string): RpcHandler =>
     (request, response, body) => {
-      rpcs ??= createRpcRoutes(options, { worth, permit });
+      rpcs ??= createRpcRoutes(options, { worth, permit, evaluating });
       (rpcs.get(path) ?? sendNotFound)(request, response, body);
     };
   const probes = createProbes({
@@ -86,10 +91,10 @@ export function createRoutes(options: RouteOptions): RequestHandler {
   ]);
   const handle: RequestHandler = (request, response) =>
     (handlers.get(pathOf(request)) ?? sendNotFound)(request, response);
-  if (!isFast || tracing !== undefined) return handle;
+  if (!isFast) return handle;
 
-  const calls: FastCallOptions = { ...limits, worth, permit, clock, onRpc, onInternalError };
-  const fastRpcs = createFastRpcs({ namespace, bulkFlagsMax: limits.bulkFlagsMax });
+  const calls: FastCallOptions = { ...limits, worth, permit, clock, tracing, onRpc, onInternalError };
+  const fastRpcs = createFastRpcs({ namespace, evaluating, bulkFlagsMax: limits.bulkFlagsMax });
   for (const rpc of fastRpcs) {
     const path = `/${rpc.procedure}`;
     handlers.set(path, createFastHttp1(rpc, { ...calls, otherwise: handlerOf(path) }));

@@ -16,6 +16,7 @@ import type { RouteOptions } from "./routes.ts";
 import type { Permit } from "./rpc/permit.ts";
 import { createRpcHandlers, type RpcHandler, STALL_TIMEOUT_MS } from "./rpc/rpc-handlers.ts";
 import { createStateService } from "./state-service.ts";
+import type { Evaluating } from "./trace-evaluations.ts";
 import { createUpstreamService } from "./upstream-service.ts";
 import { Followers } from "./watch/followers.ts";
 import { WatchEvents } from "./watch/watch-events.ts";
@@ -39,19 +40,20 @@ export function listServices(): readonly DescService[] {
 export interface RpcRouteParts {
   readonly worth: Worth;
   readonly permit: Permit;
+  readonly evaluating: Evaluating;
 }
 
 /** By path, every RPC on the evaluator's port, in every protocol. */
 export function createRpcRoutes(
   options: RouteOptions,
-  { worth, permit }: RpcRouteParts,
+  { worth, permit, evaluating }: RpcRouteParts,
 ): ReadonlyMap<string, RpcHandler> {
   const { namespace, limits, clock, tracing, stopping, onRpc, onInternalError } = options;
   const evaluator = createEvaluatorService({
     namespace,
+    evaluating,
     bulkFlagsMax: limits.bulkFlagsMax,
     worth,
-    tracing,
   });
   const state = createStateService({
     namespace,

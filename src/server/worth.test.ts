@@ -47,9 +47,9 @@ async function openService({ prepare = () => {}, ...options }: Options = {}) {
   await settle();
   const service = createEvaluatorService({
     namespace,
+    evaluating: namespace,
     bulkFlagsMax: 100,
     worth: createWorth({ namespace, timeoutMs: TIMEOUT_MS, clock }),
-    tracing: undefined,
   }) as unknown as Readonly<Record<string, (request: object, call: object) => unknown>>;
 
   /** What an RPC answers, or the error it fails with, and the headers of it. */

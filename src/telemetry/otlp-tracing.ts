@@ -41,7 +41,10 @@ export function openOtlpTracing(given: TracingOptions): Tracing {
       return context.with(trace.setSpan(caller, span), () =>
         settle(
           run,
-          () => endRpc(span, rpc, "ok"),
+          (result) => {
+            // A span that is not ended is not exported.
+            if (result !== undefined) endRpc(span, rpc, "ok");
+          },
           (error) => endRpc(span, rpc, rpc.codeOf(error)),
         ),
       );
@@ -88,11 +91,11 @@ export function openOtlpTracing(given: TracingOptions): Tracing {
 }
 
 /** Runs, and reports the outcome: at once, or when the promise that came of it settles. */
-function settle<T>(run: () => T, onDone: () => void, onError: (error: unknown) => void): T {
+function settle<T>(run: () => T, onDone: (result: unknown) => void, onError: (error: unknown) => void): T {
   try {
     const result = run();
     if (result instanceof Promise) result.then(onDone, onError);
-    else onDone();
+    else onDone(result);
     return result;
   } catch (error) {
     onError(error);

@@ -150,6 +150,22 @@ test("an RPC that fails carries its code, and is an error only if the server is 
   expect(JSON.stringify(collector.requests)).not.toContain("secret");
 });
 
+test("a call that comes to nothing is answered elsewhere, and leaves no span here", async () => {
+  await using collector = await openOtlpCollector();
+  await runTraced(
+    `
+      const rpc = (procedure) => ({ procedure, protocol: "connect", header: () => undefined, codeOf: () => "internal" });
+      tracing.traceRpc(rpc("a.B/AtOnce"), () => undefined);
+      await tracing.traceRpc(rpc("a.B/Later"), async () => undefined);
+      tracing.traceRpc(rpc("a.B/Answered"), () => "");
+      await tracing[Symbol.asyncDispose]();
+      console.log("{}");
+    `,
+    { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" },
+  );
+  expect(collector.spans().map(({ name }) => name)).toEqual(["a.B/Answered"]);
+});
+
 test("exports over gRPC where no protocol is named", async () => {
   await using collector = await openGrpcCollector();
   await runTraced(TWO_REQUESTS, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url });

@@ -5,7 +5,10 @@ import type { Clock } from "../system/clock.ts";
  * calls within that. Each method runs what it is given, and returns or throws what that does.
  */
 export interface Tracing extends AsyncDisposable {
-  /** A server span, and the beginning of a trace unless the caller's headers name one. */
+  /**
+   * A server span, and the beginning of a trace unless the caller's headers name one. Where what is run comes to
+   * undefined the call is answered elsewhere, and traced there: this leaves no span.
+   */
   traceRpc<T>(rpc: TracedRpc, run: () => T): T;
   traceEvaluate<T>(evaluate: TracedEvaluate, run: () => T): T;
   /** A client span within a traced request. Calls that no request waits for, such as polls, leave none. */

@@ -11,15 +11,17 @@ import {
 } from "../../src/gen/pbflags/v1/types_pb.ts";
 import { type Namespace, openNamespace } from "../../src/namespaces/namespace.ts";
 import { Latest } from "../../src/system/latest.ts";
+import type { Rpc } from "../../src/telemetry/call-counts.ts";
 import { type CallAnswer, openCallLine } from "../support/call-lines.ts";
 import { FakeClock, settle } from "../support/fake-clock.ts";
 import { defineFlag, flagValue, overrideOf, stateOf, tableOf } from "../support/flag-builders.ts";
 import { createCallGenerator, type GeneratedCall } from "../support/generated-calls.ts";
 import { MemoryStore } from "../support/memory-store.ts";
+import { recordSpans } from "../support/recorded-spans.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { silentEvents } from "../support/silent-events.ts";
 import { size } from "../support/size.ts";
-import { type ServedNamespace, serveNamespace } from "../wire/serve-memory.ts";
+import { type ServedNamespace, type ServeOptions, serveNamespace } from "../wire/serve-memory.ts";
 
 const CALLS = size(2_000, 100_000);
 const BATCH = 50;
@@ -158,10 +160,14 @@ test(
     const [{ names, namespace }] = worlds;
     await settle();
     const limits = { bodyBytesMax: BYTES_MAX, bulkFlagsMax: 100 };
-    const [fast, generic] = await Promise.all([
-      serveNamespace(worlds[0].namespace, { clock, limits, isFast: true }),
-      serveNamespace(worlds[1].namespace, { clock, limits, isFast: false }),
-    ]);
+    const serveBoth = (options: readonly [ServeOptions, ServeOptions]) =>
+      Promise.all([
+        serveNamespace(worlds[0].namespace, { clock, limits, isFast: true, ...options[0] }),
+        serveNamespace(worlds[1].namespace, { clock, limits, isFast: false, ...options[1] }),
+      ]);
+    const untraced = await serveBoth([{}, {}]);
+    const [fastSpans, genericSpans] = [recordSpans(), recordSpans()];
+    const traced = await serveBoth([fastSpans, genericSpans]);
     const random = seededRandom(20);
     const entities = ["user-1", "user-2", "user-3", "ü"];
     const generate = (versions: readonly string[]) =>
@@ -169,9 +175,8 @@ test(
 
     const half = CALLS / 2;
     const nextChange = createChanges(entities, random);
-    const servers = [fast, generic];
     await compareAll({
-      servers,
+      servers: untraced,
       worlds,
       next: generate([versionOf(namespace), "nonsense", ""]),
       count: half,
@@ -188,17 +193,21 @@ test(
     await clock.advance(2 * TTL);
     for (const { namespace: lost } of worlds)
       while (lost.breaker.state !== "open") await lost.evaluate("nobody/2", "");
-    await compareAll({ servers, worlds, next: generate(["nonsense"]), count: half });
+    await compareAll({ servers: traced, worlds, next: generate(["nonsense"]), count: half });
 
-    expect(tallyOf(fast)).toEqual(tallyOf(generic));
     expect(worlds[0].counts).toEqual(worlds[1].counts);
-    expect([fast.internalErrors, generic.internalErrors]).toEqual([[], []]);
-    expect(generic.rpcs.filter(({ isFast = false }) => isFast)).toEqual([]);
-    const fastCount = fast.rpcs.filter(({ isFast = false }) => isFast).length;
-    console.log(`${fastCount} of ${2 * CALLS} calls went the fast way`);
-    expect(fastCount / (2 * CALLS)).toBeGreaterThan(FAST_SHARE_MIN);
+    expect(tallyOf(fastSpans.spans)).toEqual(tallyOf(genericSpans.spans));
+    expect(fastSpans.spans.length).toBeGreaterThan(half);
+    for (const [fast, generic] of [untraced, traced]) {
+      expect(tallyOf(fast.rpcs.map(nameOf))).toEqual(tallyOf(generic.rpcs.map(nameOf)));
+      expect([fast.internalErrors, generic.internalErrors]).toEqual([[], []]);
+      expect(generic.rpcs.filter(({ isFast = false }) => isFast)).toEqual([]);
+      const fastCount = fast.rpcs.filter(({ isFast = false }) => isFast).length;
+      console.log(`${fastCount} of ${2 * half} calls went the fast way`);
+      expect(fastCount / (2 * half)).toBeGreaterThan(FAST_SHARE_MIN);
+    }
 
-    await Promise.all([fast, generic].map((served) => served[Symbol.asyncDispose]()));
+    await Promise.all([...untraced, ...traced].map((served) => served[Symbol.asyncDispose]()));
     await Promise.all(worlds.map((world) => world.namespace[Symbol.asyncDispose]()));
   },
   size(120_000, 900_000),
@@ -259,12 +268,13 @@ function sorted(headers: CallAnswer["headers"]): readonly string[] {
     .toSorted();
 }
 
-/** How often each outcome was counted. */
-function tallyOf({ rpcs }: ServedNamespace): Readonly<Record<string, number>> {
+function nameOf({ procedure, protocol, code }: Rpc): string {
+  return `${procedure} ${protocol} ${code}`;
+}
+
+/** How often each stands among them. */
+function tallyOf(names: readonly string[]): Readonly<Record<string, number>> {
   const tally: Record<string, number> = {};
-  for (const { procedure, protocol, code } of rpcs) {
-    const key = `${procedure} ${protocol} ${code}`;
-    tally[key] = (tally[key] ?? 0) + 1;
-  }
+  for (const name of names) tally[name] = (tally[name] ?? 0) + 1;
   return tally;
 }

@@ -186,20 +186,29 @@ test.for([
   },
 );
 
-test("whatever callers show who go the fast way, where nothing is traced, no secret is told", async () => {
-  await using database = await createTestDatabase();
-  await using scene = await openScene(database);
-  await using daemon = await startDaemon({
-    args: [...serveArgs(database.url, scene), ...TIMEOUTS, "--log-level", "debug", "--log-format", "json"],
-  });
-  await daemon.whenReady();
-  const { texts } = await callCarelessly(daemon.port);
-  const fast = Object.values(await daemon.metric("pbflags_rpc_fast_total"));
-  expect(fast.reduce((sum, count) => sum + count, 0)).toBeGreaterThan(5);
-  const told = { answers: texts.join("\n"), ...(await toldBy(daemon)), log: logOf(daemon) };
-  expect(told.log).toContain("evaluated");
-  expect(leaks(told)).toEqual([]);
-});
+test.each([true, false])(
+  "whatever callers show who go the fast way, no secret is told, traced: %s",
+  async (isTraced) => {
+    await using database = await createTestDatabase();
+    await using scene = await openScene(database);
+    await using collector = await openOtlpCollector();
+    await using daemon = await startDaemon({
+      args: [...serveArgs(database.url, scene), ...TIMEOUTS, "--log-level", "debug", "--log-format", "json"],
+      env: isTraced ? tracingTo(collector.url) : {},
+    });
+    await daemon.whenReady();
+    const { texts } = await callCarelessly(daemon.port);
+    const fast = Object.values(await daemon.metric("pbflags_rpc_fast_total"));
+    expect(fast.reduce((sum, count) => sum + count, 0)).toBeGreaterThan(5);
+    const told: Record<string, string> = { answers: texts.join("\n"), ...(await toldBy(daemon)) };
+    await daemon.stop();
+    told["log"] = logOf(daemon);
+    told["spans"] = JSON.stringify(collector.requests.map(({ body }) => body));
+    expect(told["log"]).toContain("evaluated");
+    expect(told["spans"].includes("FlagEvaluatorService/Evaluate")).toBe(isTraced);
+    expect(leaks(told)).toEqual([]);
+  },
+);
 
 test.for([
   { format: "json", workers: 1, way: "repeats what it was sent", problem: "Bad Request" },

@@ -6,6 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { BulkEvaluateRequestSchema, EvaluateRequestSchema } from "../../src/gen/pbflags/v1/evaluator_pb.ts";
 import { eventually } from "../support/eventually.ts";
+import { recordSpans } from "../support/recorded-spans.ts";
 import {
   CLIENT_KINDS,
   type ClientKind,
@@ -97,15 +98,23 @@ describe("what generated clients send", () => {
     expect(ways()).toEqual([way, way]);
   });
 
-  test("does not go the fast way where it is traced", async () => {
-    const tracing = {
-      traceRpc: <T>(_: unknown, run: () => T) => run(),
-      traceEvaluate: <T>(_: unknown, run: () => T) => run(),
+  test("leaves the same spans whichever way it goes", async () => {
+    const spansOf = async (isFast: boolean) => {
+      const { spans, tracing } = recordSpans();
+      await serve({ tracing, isFast });
+      using clients = openEvaluatorClients(served.port);
+      for (const kind of CLIENT_KINDS) {
+        await clients.of[kind].evaluate({ flagId: "unheard/1" });
+        await clients.of[kind].evaluate({ flagId: "" }).catch(() => {});
+        await clients.of[kind].bulkEvaluate({ flagIds: ["notifications/1", "unheard/2"], entityId: kind });
+      }
+      return spans;
     };
-    await serve({ tracing });
-    using clients = openEvaluatorClients(served.port);
-    for (const kind of CLIENT_KINDS) await clients.of[kind].evaluate({ flagId: "notifications/1" });
-    expect(ways()).toEqual(CLIENT_KINDS.map(() => "generic"));
+    const spans = await spansOf(true);
+    expect(ways()).toContain("fast");
+    expect(spans.length).toBe(5 * CLIENT_KINDS.length);
+    expect(await spansOf(false)).toEqual(spans);
+    expect(ways()).not.toContain("fast");
   });
 });
 

@@ -2,8 +2,8 @@ import { gzipSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { EvaluateRequestSchema } from "../../src/gen/pbflags/v1/evaluator_pb.ts";
-import type { TracedEvaluate, TracedRpc } from "../../src/telemetry/tracing.ts";
 import { eventually } from "../support/eventually.ts";
+import { recordSpans } from "../support/recorded-spans.ts";
 import {
   openEvaluatorClients,
   openHttp2,
@@ -258,33 +258,31 @@ describe("an exception that nobody expected", () => {
 });
 
 describe("a trace", () => {
-  test("holds the call and the evaluation within it", async () => {
-    const spans: string[] = [];
-    const tracing = {
-      traceRpc<T>({ procedure, protocol, header }: TracedRpc, run: () => T): T {
-        spans.push(`${procedure} ${protocol} ${header("traceparent")}`);
-        return run();
-      },
-      traceEvaluate<T>({ flagId, flagCount }: TracedEvaluate, run: () => T): T {
-        spans.push(`evaluate ${flagId ?? flagCount}`);
-        return run();
-      },
-    };
-    await using traced = await serveMemory({ tracing });
-    await sendHttp1(traced.port, {
-      method: "POST",
-      path: EVALUATE,
-      headers: { "content-type": "application/json", traceparent: "00-1-2-01" },
-      body: '{"flagId":"notifications/1"}',
-    });
-    await postJson(traced.port, evaluatorPath("bulkEvaluate"), {});
-    expect(spans).toEqual([
-      `${PROCEDURE} connect 00-1-2-01`,
-      "evaluate notifications/1",
-      "pbflags.v1.FlagEvaluatorService/BulkEvaluate connect undefined",
-      "evaluate 4",
-    ]);
-  });
+  test.each([true, false])(
+    "holds the call and the evaluation within it, on the fast way: %s",
+    async (isFast) => {
+      const { spans, tracing } = recordSpans();
+      await using traced = await serveMemory({ tracing, isFast });
+      const post = (body: string) =>
+        sendHttp1(traced.port, {
+          method: "POST",
+          path: EVALUATE,
+          headers: { "content-type": "application/json", traceparent: "00-1-2-01" },
+          body,
+        });
+      await post('{"flagId":"notifications/1"}');
+      await post('{"flagId":""}');
+      await postJson(traced.port, evaluatorPath("bulkEvaluate"), {});
+      expect(spans).toEqual([
+        "evaluate notifications/1",
+        `${PROCEDURE} connect ok 00-1-2-01`,
+        `${PROCEDURE} connect invalid_argument 00-1-2-01`,
+        "evaluate 4",
+        "pbflags.v1.FlagEvaluatorService/BulkEvaluate connect ok undefined",
+      ]);
+      expect(traced.rpcs.map((rpc) => rpc.isFast ?? false)).toEqual([isFast, false, isFast]);
+    },
+  );
 });
 
 describe("large requests that are allowed", () => {

@@ -1,7 +1,8 @@
 import type { IncomingHttpHeaders } from "node:http";
-import { isLater } from "../../evaluation/evaluator.ts";
+import { isLater, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { Clock } from "../../system/clock.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
+import type { TracedRpc, Tracing } from "../../telemetry/tracing.ts";
 import type { ByteText } from "../byte-text.ts";
 import { textOf } from "../listener/exchange.ts";
 import type { Permit } from "../rpc/permit.ts";
@@ -14,6 +15,7 @@ export interface FastCallOptions {
   readonly worth: Pick<Worth, "now">;
   readonly permit: Permit;
   readonly clock: Pick<Clock, "now" | "after">;
+  readonly tracing: Pick<Tracing, "traceRpc"> | undefined;
   readonly bodyBytesMax: number;
   readonly requestTimeoutMs: number;
   readonly onRpc: (rpc: Rpc) => void;
@@ -51,33 +53,53 @@ export const MESSAGE_BYTES_MAX = 64 * 1_024;
 
 /** Answers a call, or lets it fall through: whatever is refused or goes wrong is told in one place, and that is not here. */
 export function serveFast(call: FastCall, options: FastCallOptions): void {
-  const { rpc, dialect, form, headers, message, fallThrough } = call;
+  const { rpc, dialect, headers, message, fallThrough } = call;
   const { worth, permit, clock, bodyBytesMax, onRpc } = options;
   const { procedure } = rpc;
   const startedAt = clock.now();
+  const header = (name: string) => textOf(headers[name]);
   const isTooLarge = message.length > Math.min(bodyBytesMax, MESSAGE_BYTES_MAX);
-  if (isTooLarge || permit({ procedure, header: (name) => textOf(headers[name]) }) !== undefined) {
+  if (isTooLarge || permit({ procedure, header }) !== undefined) {
     fallThrough();
     return;
   }
   // Before the answer is made: it is at least as new as its headers say.
   const told = worth.now();
-  const finish = (body: ByteText | KeptAnswer) => {
+  const finish = (body: ByteText | KeptAnswer | undefined) => {
+    if (body === undefined) {
+      fallThrough();
+      return;
+    }
     const durationMs = clock.now() - startedAt;
     onRpc({ procedure, protocol: dialect.protocol, code: "ok", durationMs, isFast: true });
     send(call, body, told, options);
   };
-  const answer = tryAnswer(rpc, message, form);
-  if (answer === undefined) fallThrough();
-  else if (isLater(answer)) answer.then(finish, fallThrough);
+  const answer = traceAnswer(call, options.tracing, header);
+  if (isLater(answer)) answer.then(finish, fallThrough);
   else finish(answer);
 }
 
-function tryAnswer(rpc: FastRpc, message: Buffer, form: Form): ReturnType<FastRpc["answer"]> {
+function traceAnswer(
+  call: FastCall,
+  tracing: FastCallOptions["tracing"],
+  header: TracedRpc["header"],
+): MaybeLater<ByteText | KeptAnswer | undefined> {
+  if (tracing === undefined) return tryAnswer(call);
+  const { procedure } = call.rpc;
+  const { protocol } = call.dialect;
+  return tracing.traceRpc({ procedure, protocol, header, codeOf: () => "internal" }, () => tryAnswer(call));
+}
+
+/** Undefined where Connect's implementation is to answer. It meets the same errors, and reports them. */
+function tryAnswer({
+  rpc,
+  message,
+  form,
+}: Pick<FastCall, "rpc" | "message" | "form">): MaybeLater<ByteText | KeptAnswer | undefined> {
   try {
-    return rpc.answer(message, form);
+    const answer = rpc.answer(message, form);
+    return isLater(answer) ? answer.catch(() => undefined) : answer;
   } catch {
-    // Connect's implementation meets the same, and reports it.
     return undefined;
   }
 }

@@ -4,6 +4,7 @@ import type { Namespace } from "../../namespaces/namespace.ts";
 import type { ByteText } from "../byte-text.ts";
 import { namesAsked } from "../evaluator-service.ts";
 import { BULK_EVALUATE, EVALUATE } from "../procedures.ts";
+import type { Evaluating } from "../trace-evaluations.ts";
 import type { KeptAnswer } from "./compression.ts";
 import { EncodedAnswers } from "./encoded-answers.ts";
 import { NameList } from "./name-list.ts";
@@ -26,13 +27,14 @@ export interface FastRpc {
 }
 
 export interface FastRpcOptions {
-  readonly namespace: Pick<Namespace, "flags" | "evaluate" | "evaluateMany">;
+  readonly namespace: Pick<Namespace, "flags">;
+  readonly evaluating: Evaluating;
   /** How many flags one request may name. */
   readonly bulkFlagsMax: number;
 }
 
 /** Evaluate and BulkEvaluate. */
-export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): readonly FastRpc[] {
+export function createFastRpcs({ namespace, evaluating, bulkFlagsMax }: FastRpcOptions): readonly FastRpc[] {
   const encoded = new EncodedAnswers(namespace);
   const lists = new RememberedLists(PROTO_READER);
   const jsonLists = new RememberedLists(JSON_READER);
@@ -56,7 +58,7 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
         const question = form === "json" ? readEvaluateJson(message) : readEvaluate(message);
         if (question === undefined || question.flagId === "") return undefined;
         const { flagId, entityId } = question;
-        const evaluation = namespace.evaluate(flagId, entityId);
+        const evaluation = evaluating.evaluate(flagId, entityId);
         if (isLater(evaluation)) return evaluation.then((later) => encoded.of(flagId, later).alone(form));
         return encoded.of(flagId, evaluation).alone(form);
       },
@@ -67,7 +69,7 @@ export function createFastRpcs({ namespace, bulkFlagsMax }: FastRpcOptions): rea
         const question = (form === "json" ? jsonLists : lists).read(message);
         if (question === undefined || question.list.names.length > bulkFlagsMax) return undefined;
         const list = listOf(question.list);
-        const evaluations = list.evaluate(namespace, question.entityId);
+        const evaluations = list.evaluate(evaluating, question.entityId);
         if (isLater(evaluations)) return evaluations.then((later) => list.write(later, form, encoded));
         return list.write(evaluations, form, encoded);
       },

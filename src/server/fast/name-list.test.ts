@@ -44,7 +44,7 @@ async function open(table: ReturnType<typeof tableOf>, killTtlMs = KILL_TTL): Pr
     events: silentEvents,
     traceStoreCall: (_, run) => run(),
   });
-  const [, bulk] = createFastRpcs({ namespace, bulkFlagsMax: 100 });
+  const [, bulk] = createFastRpcs({ namespace, evaluating: namespace, bulkFlagsMax: 100 });
   ask = async (entityId, form, flagIds = []) => {
     const question = create(BulkEvaluateRequestSchema, { flagIds: [...flagIds], entityId });
     const message =

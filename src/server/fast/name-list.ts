@@ -1,7 +1,7 @@
 import { BulkMemory, type MaybeLater } from "../../evaluation/evaluator.ts";
 import type { Evaluation } from "../../evaluation/precedence.ts";
-import type { Namespace } from "../../namespaces/namespace.ts";
 import { type ByteText, inOnePiece } from "../byte-text.ts";
+import type { Evaluating } from "../trace-evaluations.ts";
 import { KeptAnswer } from "./compression.ts";
 import type { EncodedAnswer, EncodedAnswers } from "./encoded-answers.ts";
 import type { Form } from "./fast-rpcs.ts";
@@ -29,8 +29,11 @@ export class NameList {
     this.names = names;
   }
 
-  evaluate(namespace: Pick<Namespace, "evaluateMany">, entityId: string): MaybeLater<readonly Evaluation[]> {
-    return namespace.evaluateMany(this.names, entityId, this.#memory);
+  evaluate(
+    evaluating: Pick<Evaluating, "evaluateMany">,
+    entityId: string,
+  ): MaybeLater<readonly Evaluation[]> {
+    return evaluating.evaluateMany(this.names, entityId, this.#memory);
   }
 
   /** A `BulkEvaluateResponse`. `evaluations` are in the order of the names. */
