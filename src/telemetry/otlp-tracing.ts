@@ -104,6 +104,9 @@ function settle<T>(run: () => T, onDone: (result: unknown) => void, onError: (er
 }
 
 function startSdk({ env, serviceVersion, onProblem }: TracingOptions): NodeSDK {
+  // The part of the SDK that speaks, its message, then what it is about: of that only errors, the rest may be anything.
+  const report = (...told: readonly unknown[]) =>
+    onProblem(told.filter((part) => typeof part === "string" || part instanceof Error).join(": "));
   const sdk = new NodeSDK({
     // What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes later and wins.
     resource: resources
@@ -121,7 +124,7 @@ function startSdk({ env, serviceVersion, onProblem }: TracingOptions): NodeSDK {
   });
   // After the SDK was made: where OTEL_LOG_LEVEL is set, it installs a logger of its own that prints.
   diag.setLogger(
-    { error: onProblem, warn: onProblem, info: () => {}, debug: () => {}, verbose: () => {} },
+    { error: report, warn: report, info: () => {}, debug: () => {}, verbose: () => {} },
     { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true },
   );
   sdk.start();

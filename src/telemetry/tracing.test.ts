@@ -4,6 +4,7 @@ import { promisify } from "node:util";
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { beforeAll, expect, inject, test } from "vitest";
 import { bundleScript, linkPackages } from "../../test/support/bundle.ts";
+import { openHttpFront } from "../../test/support/http-front.ts";
 import { asRecord, openOtlpCollector } from "../../test/support/otlp-collector.ts";
 
 // The SDK belongs to a process and is loaded into it for good, so each test runs a process of its own.
@@ -174,6 +175,20 @@ test("exports over gRPC where no protocol is named", async () => {
     expect(bytes.includes(name), name).toBe(true);
   }
   expect(bytes.includes(Buffer.from(CALLER_TRACE, "hex"))).toBe(true);
+});
+
+test("what the SDK complains of is reported with what it is about", async () => {
+  await using collector = await openHttpFront((request, response) => {
+    request.resume();
+    response.writeHead(200, { "content-type": "application/x-protobuf" }).end("not protobuf");
+  });
+  const output = await runTraced(TWO_REQUESTS, {
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.port}`,
+    OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf",
+  });
+  expect(output["problems"]).toEqual([
+    expect.stringMatching(/^OTLPExportDelegate: .*could not deserialize response.*: \w*Error: ./),
+  ]);
 });
 
 test("a collector that does not answer is reported, and holds up neither calls nor the end", async () => {
