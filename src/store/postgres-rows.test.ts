@@ -2,7 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { FlagValueSchema, StringListSchema } from "../gen/pbflags/v1/types_pb.ts";
-import { toFlagState, toFlagStates, toOverride } from "./postgres-rows.ts";
+import { type FlagsRow, toFlagState, toFlagStates, toOverride } from "./postgres-rows.ts";
 
 const anyText = fc.option(
   fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom("ENABLED", "KILLED", "BOOL")),
@@ -27,12 +27,22 @@ test("whatever a row holds, it becomes a state, and what cannot be read is told 
   );
 });
 
-test("flags of which the same is stored are each as if it stood alone", () => {
-  const stored = { state: "ENABLED", flag_type: "BOOL", value: Buffer.from("0801", "hex"), archived: false };
-  const ids = ["a/1", "a/2", 'b"/1'];
-  const alone = ids.map((flag_id) => toFlagState({ flag_id, ...stored }));
-  expect(toFlagStates({ flag_ids: ids, ...stored })).toEqual(alone);
-  expect(alone[2]).toMatchObject({ flagId: 'b"/1', mode: "enabled" });
+test("flags that have something in common are each as if it stood alone, and one that cannot be read spoils no other", () => {
+  const common = { state: "ENABLED", flag_type: "BOOL", archived: false };
+  const flags: FlagsRow["flags"] = [
+    ["a/1", "0801"],
+    ["a/2", null],
+    ["a/3", "ff"],
+    ['b"/1', "0800"],
+  ];
+  const alone = flags.flatMap((flag) => [...toFlagStates({ ...common, flags: [flag] })]);
+  expect([...toFlagStates({ ...common, flags })]).toEqual(alone);
+  expect(alone).toMatchObject([
+    { flagId: "a/1", value: { value: { value: true } } },
+    { flagId: "a/2", value: undefined },
+    { flagId: "a/3", value: undefined, invalid: expect.stringContaining("1 bytes") },
+    { flagId: 'b"/1', mode: "enabled", value: { value: { value: false } } },
+  ]);
 });
 
 test("a value comes through as it was stored, at the limits of its type as well", () => {

@@ -10,18 +10,20 @@ interface StoredSetting {
   readonly value: Uint8Array | null;
 }
 
-interface StoredFlag extends StoredSetting {
+interface FlagColumns {
   readonly flag_type: string | null;
+  readonly state: string | null;
   readonly archived: boolean;
 }
 
-export interface FlagRow extends StoredFlag {
+export interface FlagRow extends FlagColumns, StoredSetting {
   readonly flag_id: string;
 }
 
-/** All flags of which the same is stored: of thousands, most are as nobody has ever set them. */
-export interface FlagsRow extends StoredFlag {
-  readonly flag_ids: readonly string[];
+/** Flags that have these columns in common. */
+export interface FlagsRow extends FlagColumns {
+  /** Id and value of each, the value in hexadecimal. */
+  readonly flags: readonly (readonly [string, string | null])[];
 }
 
 export interface OverrideRow extends StoredSetting {
@@ -47,12 +49,16 @@ export interface KillsRow {
 
 /** One unreadable row is told of, and spoils no other. */
 export function toFlagState(row: FlagRow): FlagState {
-  return { flagId: row.flag_id, ...toState(row) };
+  return { flagId: row.flag_id, archived: row.archived, type: toFlagType(row.flag_type), ...toSetting(row) };
 }
 
-export function toFlagStates(row: FlagsRow): readonly FlagState[] {
-  const state = toState(row);
-  return row.flag_ids.map((flagId) => ({ flagId, ...state }));
+export function* toFlagStates({ flag_type, state, archived, flags }: FlagsRow): Generator<FlagState> {
+  const type = toFlagType(flag_type);
+  const unset = toSetting({ state, value: null });
+  for (const [flagId, hex] of flags) {
+    const setting = hex === null ? unset : toSetting({ state, value: Buffer.from(hex, "hex") });
+    yield { flagId, archived, type, ...setting };
+  }
 }
 
 export function toOverride(row: OverrideRow): Override {
@@ -61,10 +67,6 @@ export function toOverride(row: OverrideRow): Override {
 
 export function toKilledOverrides(row: KillsRow): readonly KilledOverride[] | undefined {
   return row.overrides?.map(([flagId, entityId]) => ({ flagId, entityId }));
-}
-
-function toState(row: StoredFlag): Omit<FlagState, "flagId"> {
-  return { archived: row.archived, type: toFlagType(row.flag_type), ...toSetting(row) };
 }
 
 interface Setting {

@@ -45,7 +45,7 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
     questionsAtOnce: 2,
     async flagStates(flagIds) {
       const { rows, version } = await reader.read<FlagsRow | NoFlags>(readFlagStates, [toTexts(flagIds)]);
-      const found = rows.filter((row) => row.flag_ids !== null);
+      const found = rows.filter((row) => row.flags !== null);
       return toAnswer(await runInSlices(byFlagId(found)), version);
     },
     async overrides(entityIds) {
@@ -80,7 +80,7 @@ export function openPostgresStore(options: PostgresStoreOptions): PostgresStore 
 
 /** Stands in for rows where there are none. */
 interface NoFlags {
-  readonly flag_ids: null;
+  readonly flags: null;
 }
 
 interface NoOverride {
@@ -100,16 +100,18 @@ function toTexts(ids: readonly string[]): string {
   return `{${possible.map((id) => `"${id.replaceAll(/["\\]/g, "\\$&")}"`).join()}}`;
 }
 
-// A few rows at a time, so that many, or many that cannot be read, hold nobody up. Asking the clock after each would take as
-// long as the rows.
+// A few at a time, so that many, or many that cannot be read, hold nobody up. Asking the clock after each would take as
+// long as they do.
 
-const ROWS_A_STEP = 16;
+const READ_A_STEP = 16;
 
 function* byFlagId(rows: readonly FlagsRow[]): Generator<void, ReadonlyMap<string, FlagState>> {
   const states = new Map<string, FlagState>();
-  for (const [i, row] of rows.entries()) {
-    if (i % ROWS_A_STEP === 0) yield;
-    for (const state of toFlagStates(row)) states.set(state.flagId, state);
+  for (const row of rows) {
+    for (const state of toFlagStates(row)) {
+      if (states.size % READ_A_STEP === 0) yield;
+      states.set(state.flagId, state);
+    }
   }
   return states;
 }
@@ -117,7 +119,7 @@ function* byFlagId(rows: readonly FlagsRow[]): Generator<void, ReadonlyMap<strin
 function* byEntityId(rows: readonly OverrideRow[]): Generator<void, ReadonlyMap<string, Overrides>> {
   const byEntity = new Map<string, Map<string, Override>>();
   for (const [i, row] of rows.entries()) {
-    if (i % ROWS_A_STEP === 0) yield;
+    if (i % READ_A_STEP === 0) yield;
     const override = toOverride(row);
     const ofEntity = byEntity.get(override.entityId) ?? new Map<string, Override>();
     byEntity.set(override.entityId, ofEntity.set(override.flagId, override));
