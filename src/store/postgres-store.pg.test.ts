@@ -1,5 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { eventually } from "../../test/support/eventually.ts";
 import { createTestDatabase, type TestDatabase } from "../../test/support/postgres.ts";
 import { KILLED_OVERRIDES_MAX } from "../evaluation/kill-set.ts";
 import { type FlagValue, FlagValueSchema } from "../gen/pbflags/v1/types_pb.ts";
@@ -429,7 +430,8 @@ describe("a migrated database", () => {
       store.kills(undefined),
     ]);
     expect([flags.size, kills.flagIds.size]).toEqual([1, 0]);
-    expect(await countSessions()).toBe(2);
+    // On a busy machine the first may have served both before the second is open.
+    await eventually(async () => (await countSessions()) === 2);
   });
 
   async function countSessions(): Promise<number | undefined> {
