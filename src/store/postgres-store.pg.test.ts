@@ -346,11 +346,15 @@ describe("a migrated database", () => {
     });
   });
 
-  test("carries a value of many megabytes", async () => {
-    const big = value({ case: "stringValue", value: "x".repeat(8 * 1024 * 1024) });
-    await insertFlag("a/1", { flag_type: "STRING", state: "ENABLED", value: bytes(big) });
+  test("carries values of every length side by side, up to many megabytes", async () => {
+    const lengths = [0, 1, 1_000, 2_000, 8 * 1024 * 1024];
+    const values = lengths.map((n) => value({ case: "stringValue", value: "x".repeat(n) }));
+    for (const [i, each] of values.entries())
+      await insertFlag(`a/${i + 1}`, { flag_type: "STRING", state: "ENABLED", value: bytes(each) });
+    const ids = values.map((_, i) => `a/${i + 1}`);
     await using store = open(target.url);
-    expect((await store.flagStates(["a/1"])).value.get("a/1")?.value).toEqual(big);
+    const { value: states } = await store.flagStates(ids);
+    expect(ids.map((id) => states.get(id)?.value)).toEqual(values);
   });
 
   test("a server that knows no XML tells no ages, and all else", async () => {

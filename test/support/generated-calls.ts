@@ -117,6 +117,7 @@ export function createCallGenerator(world: CallWorld, random: () => number): () 
     (call) => withHeaders(call, { "connect-timeout-ms": pick(ODD_CONNECT_TIMEOUTS) }),
     (call) => withHeaders(call, { "grpc-timeout": pick(ODD_GRPC_TIMEOUTS) }),
     (call) => withHeaders(call, { "pbflags-min-version": pick(world.versions) }),
+    (call) => withHeaders(call, { traceparent: pick(["00-1-2-01", "none", ""]) }),
     (call) => withHeaders(call, { "connect-protocol-version": pick(["1", "2"]), "x-unknown": "1" }),
     (call) => ({ ...withHeaders(call, { "content-encoding": "gzip" }), body: gzipSync(call.body) }),
     // A body that is damaged, or is another message's.

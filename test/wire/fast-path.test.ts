@@ -103,16 +103,22 @@ describe("what generated clients send", () => {
       const { spans, tracing } = recordSpans();
       await serve({ tracing, isFast });
       using clients = openEvaluatorClients(served.port);
-      for (const kind of CLIENT_KINDS) {
-        await clients.of[kind].evaluate({ flagId: "unheard/1" });
-        await clients.of[kind].evaluate({ flagId: "" }).catch(() => {});
-        await clients.of[kind].bulkEvaluate({ flagIds: ["notifications/1", "unheard/2"], entityId: kind });
+      for (const [i, kind] of CLIENT_KINDS.entries()) {
+        const headers = { traceparent: `00-${i}-2-01` };
+        await clients.of[kind].evaluate({ flagId: "unheard/1" }, { headers });
+        await clients.of[kind].evaluate({ flagId: "" }, { headers }).catch(() => {});
+        await clients.of[kind].bulkEvaluate(
+          { flagIds: ["notifications/1", "unheard/2"], entityId: kind },
+          { headers },
+        );
       }
       return spans;
     };
     const spans = await spansOf(true);
     expect(ways()).toContain("fast");
     expect(spans.length).toBe(5 * CLIENT_KINDS.length);
+    for (const i of CLIENT_KINDS.keys())
+      expect(spans.filter((span) => span.endsWith(` 00-${i}-2-01`))).toHaveLength(3);
     expect(await spansOf(false)).toEqual(spans);
     expect(ways()).not.toContain("fast");
   });

@@ -75,7 +75,7 @@ export function serveFast(call: FastCall, options: FastCallOptions): void {
     send(call, body, told, options);
   };
   const answer = traceAnswer(call, options.tracing, header);
-  if (isLater(answer)) answer.then(finish, fallThrough);
+  if (isLater(answer)) void answer.then(finish);
   else finish(answer);
 }
 
@@ -90,7 +90,7 @@ function traceAnswer(
   return tracing.traceRpc({ procedure, protocol, header, codeOf: () => "internal" }, () => tryAnswer(call));
 }
 
-/** Undefined where Connect's implementation is to answer. It meets the same errors, and reports them. */
+/** Undefined where Connect's implementation is to answer. It meets the same errors, and reports them: this neither throws nor rejects. */
 function tryAnswer({
   rpc,
   message,
