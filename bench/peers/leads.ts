@@ -14,15 +14,23 @@ export function describeLeads(contests: readonly MeasuredContest[], ours: string
   });
 }
 
+/** Of what less is better, and how it is said of a peer that has less of it. */
+const COSTS: readonly (readonly [verb: string, what: string, of: (each: Measured) => number])[] = [
+  ["has", "p50", ({ latencyMs }) => latencyMs.p50],
+  ["has", "p99", ({ latencyMs }) => latencyMs.p99],
+  ["has", "p99.9", ({ latencyMs }) => latencyMs.p999],
+  ["takes", "processor time", ({ cpuMicrosPerRequest }) => cpuMicrosPerRequest],
+  ["takes", "memory", ({ residentBytes }) => residentBytes],
+];
+
 function leadsOf(theirs: readonly Measured[], own: readonly Measured[]): readonly string[] {
   const ratio = (of: (each: Measured) => number) =>
     median(theirs.map((each, i) => of(each) / of(own[i] ?? each)));
   const rate = ratio(({ requestsPerSecond }) => requestsPerSecond);
-  const p99 = ratio(({ latencyMs }) => latencyMs.p99);
-  const resident = ratio(({ residentBytes }) => residentBytes);
-  return [
-    ...(rate > 1 ? [`answers ${rate.toFixed(2)} times as many requests`] : []),
-    ...(p99 < 1 ? [`has ${p99.toFixed(2)} of the p99`] : []),
-    ...(resident < 1 ? [`takes ${resident.toFixed(2)} of the memory`] : []),
-  ];
+  const answersMore = rate > 1 ? [`answers ${rate.toFixed(2)} times as many requests`] : [];
+  const costsLess = COSTS.flatMap(([verb, what, of]) => {
+    const share = ratio(of);
+    return share < 1 ? [`${verb} ${share.toFixed(2)} of the ${what}`] : [];
+  });
+  return [...answersMore, ...costsLess];
 }
