@@ -20,6 +20,12 @@ test.each([
   ["percent-encoded", { authorization: `Basic ${BASIC}` }, "pass=p%40ss%2fw%c3%b6rd", "pass=***"],
   ["in a URL", { authorization: `Basic ${BASIC}` }, "/p@ss/w%C3%B6rd", "/***"],
   ["escaped for JSON", { "x-tenant": 'a"b\\c' }, String.raw`{"x-tenant":"a\"b\\c"}`, '{"x-tenant":"***"}'],
+  [
+    "escaped for JSON within JSON",
+    { "x-tenant": 'a"b\\c' },
+    JSON.stringify({ said: JSON.stringify({ tenant: 'a"b\\c' }) }),
+    JSON.stringify({ said: JSON.stringify({ tenant: "***" }) }),
+  ],
   ["one that is part of another", { "x-a": "abc", "x-b": "abcdef" }, "abcdef abc", "*** ***"],
   ["nothing", {}, "k3y", "k3y"],
 ])("%s is not repeated", (_, headers, said, shown) => {

@@ -42,14 +42,22 @@ function partsOf(credentials: string): readonly string[] {
   return [credentials, user, password.join(":")];
 }
 
-/** As they are, and as URLs and JSON have them; the longest first, for others may be part of them. */
+/**
+ * As they are, as URLs and JSON have them, and as JSON has what is in JSON; the longest first, for others may be part of
+ * them.
+ */
 function formsOf(secrets: readonly string[]): readonly string[] {
   const forms = secrets.flatMap((secret) => {
     // What is half a character of UTF-16 was sent as another one, and has no form in a URL.
     const sent = Buffer.from(secret).toString();
-    return [sent, encodeURIComponent(sent), encodeURI(sent), JSON.stringify(sent).slice(1, -1)];
+    const json = escapeForJson(sent);
+    return [sent, encodeURIComponent(sent), encodeURI(sent), json, escapeForJson(json)];
   });
   return [...new Set(forms)].filter((form) => form !== "").toSorted((a, b) => b.length - a.length);
+}
+
+function escapeForJson(text: string): string {
+  return JSON.stringify(text).slice(1, -1);
 }
 
 function escapeForRegExp(text: string): string {
