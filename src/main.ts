@@ -43,6 +43,8 @@ void main();
 async function main(): Promise<void> {
   const isWorker = process.connected && process.argv[2] === WORKER_COMMAND;
   process.exitCode = await (isWorker ? work() : runCommand());
+  // All is closed. OpenTelemetry's SDK cannot be told to give up an export: a collector that hangs would hold up the end.
+  if (isDaemon()) process.exit();
 }
 
 function runCommand(): Promise<number> {

@@ -22,12 +22,14 @@ const PROBLEM_CHARACTERS_MAX = 4_000;
 
 /**
  * Starts OpenTelemetry's SDK for traces alone. It belongs to the process: one at a time.
- * Endpoint, headers, sampler and batching are the SDK's to read from its own variables.
+ * Endpoint, headers, sampler and batching are the SDK's to read from its own variables. Undefined where it cannot start
+ * with what they say: nothing is traced then.
  */
-export function openOtlpTracing(given: TracingOptions): Tracing {
+export function openOtlpTracing(given: TracingOptions): Tracing | undefined {
   const clean = hideSecrets(otlpSecrets(given.env), PROBLEM_CHARACTERS_MAX);
   const options = { ...given, onProblem: (message: string) => given.onProblem(clean(message)) };
-  const sdk = startSdk(options);
+  const sdk = tryStart(options);
+  if (sdk === undefined) return undefined;
   const tracer = trace.getTracer("pbflagd", options.serviceVersion);
 
   return {
@@ -71,10 +73,7 @@ export function openOtlpTracing(given: TracingOptions): Tracing {
 
     async [Symbol.asyncDispose]() {
       await closeWithin(sdk, options);
-      trace.disable();
-      context.disable();
-      propagation.disable();
-      diag.disable();
+      letGo();
     },
   };
 
@@ -101,6 +100,26 @@ function settle<T>(run: () => T, onDone: (result: unknown) => void, onError: (er
     onError(error);
     throw error;
   }
+}
+
+function tryStart(options: TracingOptions): NodeSDK | undefined {
+  try {
+    return startSdk(options);
+  } catch (error) {
+    letGo();
+    options.onProblem(
+      `Cannot trace: OpenTelemetry's variables must be ones that its SDK takes, got ${String(error)}`,
+    );
+    return undefined;
+  }
+}
+
+/** Of what the SDK has made its own in this process. */
+function letGo(): void {
+  trace.disable();
+  context.disable();
+  propagation.disable();
+  diag.disable();
 }
 
 function startSdk({ env, serviceVersion, onProblem }: TracingOptions): NodeSDK {

@@ -205,6 +205,21 @@ test("a collector that does not answer is reported, and holds up neither calls n
   ]);
 });
 
+const PROBLEMS = `
+  await tracing?.[Symbol.asyncDispose]();
+  console.log(JSON.stringify({ open: tracing !== undefined, problems }));
+`;
+
+test.each(["http://127.0.0.1:99999", "not a url"])(
+  "an endpoint that gRPC cannot have, such as %s, is reported, and nothing is traced",
+  async (endpoint) => {
+    expect(await runTraced(PROBLEMS, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint })).toEqual({
+      open: false,
+      problems: [expect.stringMatching(/^Cannot trace: .*Invalid URL$/)],
+    });
+  },
+);
+
 const LOADED = `
   import { createRequire } from "node:module";
   const loaded = Object.keys(createRequire("file:///").cache).filter((file) => file.includes("opentelemetry"));
@@ -247,7 +262,7 @@ async function runTraced(
       clock: systemClock,
     });
     ${code}
-    // A collector that hangs keeps the SDK's request alive; a daemon ends by itself, too.
+    // A collector that hangs keeps the SDK's request alive, which a daemon does not wait for either.
     process.exit(0);
   `;
   const { stdout } = await promisify(execFile)(

@@ -51,7 +51,10 @@ export interface TracingOptions {
   readonly clock: Pick<Clock, "sleep">;
 }
 
-/** Undefined unless an OTLP endpoint is set: then nothing of OpenTelemetry is loaded, and a call costs nothing. */
+/**
+ * Undefined unless an OTLP endpoint is set: then nothing of OpenTelemetry is loaded, and a call costs nothing. Undefined as
+ * well where OpenTelemetry's SDK cannot start, which is a problem, and no reason not to serve.
+ */
 export async function openTracing(options: TracingOptions): Promise<Tracing | undefined> {
   if (!isWanted(options.env)) return undefined;
   const { openOtlpTracing } = await import("./otlp-tracing.ts");

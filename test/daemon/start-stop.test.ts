@@ -9,6 +9,7 @@ import { loadSnapshot } from "../../src/kills/snapshot/load-snapshot.ts";
 import { type DaemonOptions, failToStart, startDaemon, type TestDaemon } from "../support/daemon.ts";
 import { eventually } from "../support/eventually.ts";
 import { listen } from "../support/listen.ts";
+import { openOtlpCollector } from "../support/otlp-collector.ts";
 import { createTestDatabase, type TestDatabase } from "../support/postgres.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
 import { openScene, type Scene, serveArgs, shop, through } from "./scene.ts";
@@ -276,6 +277,43 @@ test.each([
     });
     expect(problems).toEqual([]);
     expect(content?.entities.map(({ id }) => id)).toEqual(kept);
+  },
+);
+
+test.each([1, 2])(
+  "a collector of traces that hangs does not hold up its end, of workers: %i",
+  async (workers) => {
+    await using collector = await openOtlpCollector({ silent: true });
+    await using daemon = await start({
+      args: [...serveArgs(database.url, scene), "--workers", String(workers)],
+      env: {
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+        OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+        // As long as OpenTelemetry's SDK would wait.
+        OTEL_EXPORTER_OTLP_TIMEOUT: "600000",
+      },
+    });
+    await daemon.whenReady();
+    await daemon.evaluate("shop/1");
+    expect(await daemon.stop()).toBe(0);
+    const events = daemon.log.map(({ event }) => event);
+    expect(events).toContain("tracing_failed");
+    expect(events).not.toContain("worker_killed");
+  },
+);
+
+test.each([1, 2])(
+  "a collector of traces that there cannot be does not keep it from serving, of workers: %i",
+  async (workers) => {
+    await using daemon = await start({
+      args: [...serveArgs(database.url, scene), "--workers", String(workers)],
+      env: { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:99999" },
+    });
+    await daemon.whenReady();
+    expect(await daemon.evaluate("shop/1", "ann")).toMatchObject({ source: "EVALUATION_SOURCE_OVERRIDE" });
+    expect(daemon.log).toContainEqual(
+      expect.objectContaining({ event: "tracing_failed", msg: expect.stringContaining("Cannot trace") }),
+    );
   },
 );
 
