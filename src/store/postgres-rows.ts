@@ -20,7 +20,7 @@ export interface FlagRow extends FlagColumns, StoredSetting {
   readonly flag_id: string;
 }
 
-/** Flags that have these columns in common. */
+/** Some of the flags that have these columns in common. */
 export interface FlagsRow extends FlagColumns {
   /** Id and value of each, the value in hexadecimal. */
   readonly flags: readonly (readonly [string, string | null])[];

@@ -8,6 +8,8 @@ import { systemClock } from "../system/clock.ts";
 import { connectDatabase, type Database } from "./database.ts";
 import { StoreError } from "./flag-store.ts";
 import { migrate } from "./migrate.ts";
+import type { FlagsRow } from "./postgres-rows.ts";
+import { FLAGS_A_ROW_MAX, readFlagStates } from "./postgres-statements.ts";
 import { openPostgresStore, type PostgresStoreOptions } from "./postgres-store.ts";
 
 /** Generous: these tests are about answers, not about time. */
@@ -143,6 +145,26 @@ describe("a migrated database", () => {
     const { value: overrides } = await store.overrides([...names, "\0", "", "nobody"]);
     expect([...overrides.keys()].toSorted()).toEqual(names.toSorted());
     expect((await store.flagStates([])).value.size).toBe(0);
+  });
+
+  test("gives many flags the value that each has, whatever its size, and holds up nobody with a long row", async () => {
+    const sizes = [1, 1_020, 1_021, 1_022, 100_000];
+    const count = 2 * FLAGS_A_ROW_MAX + 1;
+    const valueOf = (i: number) =>
+      value({ case: "stringValue", value: `${i}`.padEnd(sizes[i % sizes.length] ?? 0) });
+    for (let i = 0; i < count; i++)
+      await insertFlag(`a/${i}`, { state: "ENABLED", flag_type: "STRING", value: bytes(valueOf(i)) });
+    const ids = Array.from({ length: count }, (_, i) => `a/${i}`);
+    await using store = open(target.url);
+    const { value: states } = await store.flagStates(ids);
+    expect(states.size).toBe(count);
+    for (const [i, id] of ids.entries()) expect(states.get(id)?.value, id).toEqual(valueOf(i));
+
+    const { rows } = await database.query<FlagsRow>(readFlagStates.versioned, [ids]);
+    expect(rows.reduce((sum, { flags }) => sum + flags.length, 0)).toBe(count);
+    const isLong = ([, hex]: FlagsRow["flags"][number]) => hex !== null && hex.length > 2 * 1_024;
+    for (const { flags } of rows)
+      expect(flags.length).toBeLessThanOrEqual(flags.some(isLong) ? 1 : FLAGS_A_ROW_MAX);
   });
 
   test("gives the overrides of each entity", async () => {
