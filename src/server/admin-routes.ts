@@ -64,6 +64,7 @@ export function createAdminRoutes(options: AdminRouteOptions): RequestHandler {
     requestTimeoutMs: limits.requestTimeoutMs,
     clock,
     stopping,
+    tracing,
     onRefused: onRpc,
     onStalled: options.onStalled,
     onInternalError,

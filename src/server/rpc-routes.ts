@@ -83,6 +83,7 @@ export function createRpcRoutes(
     requestTimeoutMs: limits.requestTimeoutMs,
     clock,
     stopping,
+    tracing,
     onRefused: onRpc,
     onStalled,
     onInternalError,

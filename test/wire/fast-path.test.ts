@@ -272,6 +272,8 @@ describe("calls over one connection of HTTP/1.1", () => {
 
 describe("a client that leaves", () => {
   test("in the middle of its message has sent none", async () => {
+    const { spans, tracing } = recordSpans();
+    await serve({ tracing });
     const raw = await openRaw(served.port);
     raw.socket.write(toHttp1(WEEKLY).subarray(0, -3));
     const session = await openHttp2(served.port);
@@ -283,6 +285,7 @@ describe("a client that leaves", () => {
     stream.close(constants.NGHTTP2_CANCEL);
     await eventually(() => served.rpcs.length === 2);
     expect(served.rpcs).toMatchObject([{ code: "canceled" }, { code: "canceled" }]);
+    expect(spans).toEqual([]);
     expect((await sendHttp2(session, { ...GRPC, body: toFrame(WEEKLY) })).trailers).toMatchObject({
       "grpc-status": "0",
     });

@@ -272,15 +272,17 @@ describe("a trace", () => {
         });
       await post('{"flagId":"notifications/1"}');
       await post('{"flagId":""}');
+      await post('{"flagId":');
       await postJson(traced.port, evaluatorPath("bulkEvaluate"), {});
       expect(spans).toEqual([
         "evaluate notifications/1",
         `${PROCEDURE} connect ok 00-1-2-01`,
         `${PROCEDURE} connect invalid_argument 00-1-2-01`,
+        `${PROCEDURE} connect invalid_argument 00-1-2-01`,
         "evaluate 4",
         "pbflags.v1.FlagEvaluatorService/BulkEvaluate connect ok undefined",
       ]);
-      expect(traced.rpcs.map((rpc) => rpc.isFast ?? false)).toEqual([isFast, false, isFast]);
+      expect(traced.rpcs.map((rpc) => rpc.isFast ?? false)).toEqual([isFast, false, false, isFast]);
     },
   );
 });

@@ -11,6 +11,7 @@ import type { UniversalHandler, UniversalServerRequest } from "@connectrpc/conne
 import { compressionGzip } from "@connectrpc/connect-node";
 import type { Clock } from "../../system/clock.ts";
 import type { Rpc } from "../../telemetry/call-counts.ts";
+import type { Tracing } from "../../telemetry/tracing.ts";
 import type { HttpRequest, HttpResponse } from "../listener/exchange.ts";
 import { sendMethodNotAllowed } from "../plain-answer.ts";
 import { sendStream, sendWhole } from "./answer.ts";
@@ -21,6 +22,7 @@ import { reached } from "./reached.ts";
 import { refuse } from "./refusal.ts";
 import { type Body, type BodyLimits, readBody, streamBody } from "./request-body.ts";
 import { shallowJson } from "./shallow-json.ts";
+import { traceRefusal } from "./trace-refusal.ts";
 
 export interface RpcHandlerOptions {
   readonly services: (router: ConnectRouter) => void;
@@ -31,6 +33,8 @@ export interface RpcHandlerOptions {
   readonly clock: Clock;
   /** Aborts the handlers' signals, so that streams end. */
   readonly stopping: AbortSignal;
+  /** Undefined: nothing is traced. */
+  readonly tracing: Pick<Tracing, "traceRpc"> | undefined;
   /** A call that never reached the interceptors. */
   readonly onRefused: (rpc: Rpc) => void;
   /** A stream was cut because its client took nothing. */
@@ -123,12 +127,14 @@ async function serve(
   if (contextValues.get(reached)) return sendWhole(answer, response);
   const protocol = protocolOf(call.header.get("content-type"));
   const refusal = await refuse(protocol, answer);
-  options.onRefused({
+  const rpc: Rpc = {
     procedure: procedureOf(handler.method),
     protocol,
     code: nameOf(refusal.code),
     durationMs: options.clock.now() - startedAt,
-  });
+  };
+  options.onRefused(rpc);
+  traceRefusal(options.tracing, rpc, (name) => call.header.get(name) ?? undefined);
   return sendWhole(refusal.response, response);
 }
 
